@@ -1,0 +1,1 @@
+"""What everything stands on: curves, schedules, suggestions and the one loop. NumPy only."""

@@ -1,0 +1,150 @@
+"""Learning rates to try, in order: geometric, linear, and the segments of a ladder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from lrsearch.errors import InvalidArgument
+
+__all__ = ["Segment", "geometric", "linear", "positive", "rungs"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def geometric(start: float, stop: float, count: int) -> FloatArray:
+    """Return ``count`` learning rates equally spaced in log(lr), both ends exact.
+
+    Example:
+        >>> geometric(1e-3, 1e-1, 3).tolist()
+        [0.001, 0.01, 0.1]
+    """
+    _check_range(start, stop, count)
+    return _exact_ends(np.exp(np.linspace(math.log(start), math.log(stop), count)), start, stop)
+
+
+def linear(start: float, stop: float, count: int) -> FloatArray:
+    """Return ``count`` learning rates equally spaced in lr, both ends exact.
+
+    Example:
+        >>> linear(1.0, 3.0, 3).tolist()
+        [1.0, 2.0, 3.0]
+    """
+    _check_range(start, stop, count)
+    return _exact_ends(np.linspace(start, stop, count), start, stop)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a ladder: rungs from ``start`` to ``stop``, ``step`` apart.
+
+    The rungs are counted and computed in decimal, never summed in floating point: 0.0001 to
+    0.0009 in steps of 0.0001 is nine rungs, and the seventh is exactly ``0.0007``.
+
+    Args:
+        start: the first rung, positive.
+        step: the distance between rungs, positive.
+        stop: the last rung; ten times ``start`` when it is not given.
+        updates: optimizer updates spent on each rung. Give this or ``epochs``.
+        epochs: passes over the training data spent on each rung.
+
+    Raises:
+        InvalidArgument: a value is not positive, the order is wrong, or both ``updates``
+            and ``epochs`` were given.
+
+    Example:
+        >>> Segment(0.1, 0.1, 0.4).rungs()
+        (0.1, 0.2, 0.3, 0.4)
+        >>> len(Segment(0.001, 0.001).rungs())
+        10
+
+    Source: the staged table of the method's textbook form: Microsoft ai-edu, "Searching the
+    optimal learning rate", after L. Smith, arXiv 1506.01186, section 3.3.
+    """
+
+    start: float
+    step: float
+    stop: float | None = None
+    updates: int | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        positive("Segment.start", self.start)
+        positive("Segment.step", self.step)
+        if self.stop is not None and positive("Segment.stop", self.stop) < self.start:
+            raise InvalidArgument.of("Segment.stop", self.stop, f"at least start={self.start!r}")
+        if self.updates is not None and self.epochs is not None:
+            raise InvalidArgument("Segment: give updates or epochs, not both.")
+        if self.updates is not None and (self.updates < 1 or self.updates != int(self.updates)):
+            raise InvalidArgument.of("Segment.updates", self.updates, "a whole number from 1")
+        if self.epochs is not None:
+            positive("Segment.epochs", self.epochs)
+
+    def rungs(self) -> tuple[float, ...]:
+        """Return the learning rates of this segment, in order."""
+        start, step = Decimal(repr(float(self.start))), Decimal(repr(float(self.step)))
+        stop = 10 * start if self.stop is None else Decimal(repr(float(self.stop)))
+        # A tolerance of a millionth of a step forgives a stop that was itself computed.
+        count = int((stop - start) / step + Decimal("1e-6")) + 1
+        return tuple(float(start + index * step) for index in range(count))
+
+    def updates_per_rung(self, updates_per_epoch: int | None) -> int:
+        """Return how many optimizer updates each rung gets.
+
+        Raises:
+            InvalidArgument: ``epochs`` was given and the length of an epoch is not known.
+        """
+        if self.epochs is None:
+            return 1 if self.updates is None else int(self.updates)
+        if updates_per_epoch is None:
+            raise InvalidArgument.of(
+                "Segment.epochs", self.epochs, "updates=..., as the data has no known length"
+            )
+        return max(1, round(self.epochs * updates_per_epoch))
+
+
+def rungs(
+    segments: Sequence[Segment], updates_per_epoch: int | None = None
+) -> list[tuple[float, int]]:
+    """Return the ladder as ``(lr, updates)`` pairs; a rung two segments share comes once.
+
+    Example:
+        >>> ladder = rungs([Segment(0.1, 0.1, 0.3), Segment(0.3, 0.05, 0.4)])
+        >>> [lr for lr, _ in ladder]
+        [0.1, 0.2, 0.3, 0.35, 0.4]
+    """
+    seen: dict[float, int] = {}
+    for segment in segments:
+        updates = segment.updates_per_rung(updates_per_epoch)
+        for lr in segment.rungs():
+            seen.setdefault(lr, updates)
+    return list(seen.items())
+
+
+def positive(name: str, value: object) -> float:
+    """Return ``value`` as a float, or raise if it is not a positive, finite number."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (number > 0.0 and math.isfinite(number)):
+        raise InvalidArgument.of(name, value, "a positive, finite number")
+    return number
+
+
+def _check_range(start: float, stop: float, count: int) -> None:
+    positive("start", start)
+    if positive("stop", stop) <= start:
+        raise InvalidArgument.of("stop", stop, f"more than start={start!r}")
+    if count < 2:
+        raise InvalidArgument.of("count", count, "at least 2")
+
+
+def _exact_ends(values: FloatArray, start: float, stop: float) -> FloatArray:
+    values[0], values[-1] = start, stop
+    return values

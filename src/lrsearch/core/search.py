@@ -1,0 +1,206 @@
+"""The loop: the only place where anything is stepped or restored during a search.
+
+A method never touches a trainable. It is asked, with the curves measured so far, which
+probes to run next, and in the end what they say; both are pure functions. So the same
+method runs on a NumPy net, on a PyTorch model or on a table of recorded curves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from lrsearch.core.curve import Curve, Stop
+from lrsearch.core.outcome import Cost, Outcome
+from lrsearch.core.schedule import Shape, shape
+from lrsearch.core.stopping import StopRule, Watch
+from lrsearch.core.suggest import Suggestion
+from lrsearch.core.trainable import Evaluable, Trainable
+from lrsearch.errors import InvalidArgument
+
+__all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
+
+Curves = Mapping[int, Curve]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The planned run, as far as it is known, and what the trainable can do.
+
+    Attributes:
+        train_steps: optimizer updates of the planned run, or ``None``.
+        schedule: shape of its learning rate.
+        updates_per_epoch: optimizer updates in one pass over the data, or ``None``.
+        can_evaluate: whether there is a held-out loss.
+        seed: the seed of every random choice that a method makes.
+    """
+
+    train_steps: int | None = None
+    schedule: str | Shape = "constant"
+    updates_per_epoch: int | None = None
+    can_evaluate: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shape(self.schedule)
+        if self.train_steps is not None and (
+            isinstance(self.train_steps, bool)
+            or int(self.train_steps) != self.train_steps
+            or self.train_steps < 1
+        ):
+            raise InvalidArgument.of("train_steps", self.train_steps, "a whole number from 1")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A piece of training that a method asks for.
+
+    Attributes:
+        lane: the lane to train. A lane number seen for the first time begins at the state
+            the search began in; a kept lane goes on from where it stopped.
+        lrs: the learning rate of each update, in order.
+        stop: when to end early.
+        evaluate: measure the held-out loss after the last update.
+        keep: remember the lane's state, so that a later probe can go on from it.
+    """
+
+    lane: int
+    lrs: tuple[float, ...]
+    stop: StopRule = field(default_factory=StopRule)
+    evaluate: bool = False
+    keep: bool = False
+
+
+class Method(Protocol):
+    """A way of searching: frozen settings whose two decisions are pure functions."""
+
+    @property
+    def name(self) -> str:
+        """The word by which ``method=`` knows it."""
+        ...
+
+    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+        """Return the probes to run next, given every curve so far; none when it is done."""
+        ...
+
+    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+        """Return what the curves say."""
+        ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update as the observer sees it: for progress displays, never for decisions."""
+
+    lane: int
+    done: int
+    asked: int
+    lr: float
+    loss: float
+
+
+Observer = Callable[[Update], None]
+
+
+def run_search(
+    trainable: Trainable[Any], method: Method, plan: Plan, observer: Observer | None = None
+) -> Outcome:
+    """Run ``method`` on ``trainable`` and leave the trainable exactly as it was.
+
+    The restore happens after success, after an error anywhere and after Ctrl-C. An error is
+    passed on as it is.
+
+    Args:
+        trainable: what to train.
+        method: frozen settings such as ``RangeTest()`` or ``Ladder()``.
+        plan: the planned run.
+        observer: called after every update, for progress displays.
+
+    Returns:
+        Everything that was measured, and what it says.
+    """
+    began = time.perf_counter()
+    plan = replace(plan, can_evaluate=isinstance(trainable, Evaluable))
+    origin = trainable.snapshot()
+    lanes = _Lanes(trainable, origin)
+    curves: dict[int, Curve] = {}
+    try:
+        while probes := method.next_probes(curves, plan):
+            for probe in probes:
+                lanes.enter(probe)
+                curves[probe.lane] = _run_probe(trainable, probe, curves.get(probe.lane), observer)
+    finally:
+        trainable.restore(origin)
+    suggestion = method.conclude(curves, plan)
+    return Outcome.of(
+        suggestion,
+        curves=tuple(curves[lane] for lane in sorted(curves)),
+        cost=_cost(curves, plan, time.perf_counter() - began),
+        settings=_settings(method, plan),
+    )
+
+
+class _Lanes:
+    """Which lane's state the trainable holds, and the states of the lanes that wait.
+
+    A state is copied only when another lane takes its place, so that a search with one lane
+    holds one copy in all.
+    """
+
+    def __init__(self, trainable: Trainable[Any], origin: object) -> None:
+        self._trainable = trainable
+        self._origin = origin
+        self._waiting: dict[int, object] = {}
+        self._current: Probe | None = None
+
+    def enter(self, probe: Probe) -> None:
+        """Bring the trainable into the state of the probe's lane."""
+        last, self._current = self._current, probe
+        if last is None or (last.lane == probe.lane and last.keep):
+            return
+        if last.keep:
+            self._waiting[last.lane] = self._trainable.snapshot()
+        self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
+
+
+def _run_probe(
+    trainable: Trainable[Any], probe: Probe, before: Curve | None, observer: Observer | None
+) -> Curve:
+    lrs: list[float] = []
+    losses: list[float] = []
+    watch = Watch()
+    for done, lr in enumerate(probe.lrs, start=1):
+        loss = float(trainable.step(lr))
+        lrs.append(lr)
+        losses.append(loss)
+        watch = probe.stop.update(watch, loss)
+        if observer is not None:
+            observer(Update(probe.lane, done, len(probe.lrs), lr, loss))
+        if watch.stop is not None:
+            break
+    made = len(losses) + (0 if before is None else len(before))
+    evaluations: tuple[tuple[int, float], ...] = ()
+    if probe.evaluate and watch.stop is not Stop.NOT_FINITE and isinstance(trainable, Evaluable):
+        evaluations = ((made, float(trainable.evaluate())),)
+    curve = Curve(lrs, losses, watch.stop or Stop.COMPLETED, probe.lane, evaluations)  # type: ignore[arg-type]
+    return curve if before is None else before.then(curve)
+
+
+def _cost(curves: Curves, plan: Plan, seconds: float) -> Cost:
+    steps = sum(len(curve) for curve in curves.values())
+    evaluations = sum(len(curve.evaluations) for curve in curves.values())
+    runs = None if plan.train_steps is None else steps / plan.train_steps
+    return Cost(steps=steps, evaluations=evaluations, seconds=seconds, runs=runs)
+
+
+def _settings(method: Method, plan: Plan) -> dict[str, object]:
+    schedule = plan.schedule if isinstance(plan.schedule, str) else repr(plan.schedule)
+    return {
+        "method": method.name,
+        "method_settings": repr(method),
+        "train_steps": plan.train_steps,
+        "schedule": schedule,
+        "seed": plan.seed,
+    }

@@ -1,0 +1,199 @@
+"""From a curve to a learning rate: pure rules, ours and the ones people know."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrsearch.core.curve import Curve, Stop, smooth
+from lrsearch.core.fall import Fall, fit_fall
+from lrsearch.core.outcome import Status
+from lrsearch.errors import InvalidArgument
+
+__all__ = ["RULES", "Suggestion", "suggest"]
+
+FloatArray = npt.NDArray[np.float64]
+_FEWEST = 5  # finite points from which anything can be read
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate read from a curve, or the reason why there is none.
+
+    Attributes:
+        lr: the learning rate, NaN when ``status.found`` is false.
+        low: where the loss begins to fall.
+        high: where it stops falling.
+        status: what happened and what to do.
+        why: one sentence on how the number came about.
+        rule: the rule that gave it.
+    """
+
+    lr: float
+    low: float
+    high: float
+    status: Status
+    why: str
+    rule: str
+
+
+def suggest(curve: Curve, rule: str = "default") -> Suggestion:
+    """Read a learning rate from a curve whose learning rate climbs.
+
+    Several updates at one learning rate count as one point, their mean. Whether there is
+    anything to read is decided in the same way for every rule: a fall of the loss that its
+    noise cannot feign.
+
+    Args:
+        curve: raw losses against learning rates.
+        rule: ``"default"``, ``"steepest"``, ``"valley"``, ``"minimum"`` or ``"slide"``.
+
+    Returns:
+        The suggestion; its status says when there is none. Never raises for a bad curve.
+
+    Raises:
+        InvalidArgument: the rule is unknown.
+
+    Example:
+        >>> lrs = np.geomspace(1e-5, 1, 101)
+        >>> losses = 2.0 - 1.5 / (1.0 + (1e-3 / lrs) ** 2)
+        >>> answer = suggest(Curve(lrs, losses))
+        >>> 0.0005 < answer.lr < 0.002
+        True
+    """
+    if rule not in RULES:
+        names = ", ".join(repr(name) for name in RULES)
+        raise InvalidArgument.of("rule", rule, f"one of {names}")
+    points = curve.finite()
+    if len(curve) and not len(points):
+        return _none(rule, Status.NOT_FINITE)
+    points = points.by_rung()
+    if len(points) < _FEWEST:
+        return _none(rule, Status.TOO_FEW_POINTS)
+    fall = fit_fall(np.log10(points.lr), points.loss)
+    if not fall.significant:
+        rose = curve.stop is not Stop.COMPLETED
+        return _none(rule, Status.DIVERGED if rose else Status.NO_SIGNAL)
+    lr = float(np.clip(RULES[rule](points, fall), points.lr[0], points.lr[-1]))
+    # Falling to the very last point, with nothing to show that it could not fall further.
+    at_edge = curve.stop is Stop.COMPLETED and fall.end >= np.log10(points.lr[-1]) - 1e-9
+    return Suggestion(
+        lr=lr,
+        low=float(10.0**fall.begin),
+        high=float(10.0**fall.end),
+        status=Status.AT_EDGE if at_edge else Status.FOUND,
+        why=_why(rule, lr, fall),
+        rule=rule,
+    )
+
+
+def default(points: Curve, fall: Fall) -> float:
+    """The middle, in log(lr), of the stretch where the loss falls.
+
+    The stretch is that of the broken line fitted by :mod:`lrsearch.core.fall`.
+    """
+    return float(10.0**fall.middle)
+
+
+def steepest(points: Curve, fall: Fall) -> float:
+    """The learning rate where the smoothed loss falls fastest per log(lr).
+
+    Slopes are taken against log(lr): against lr itself the smallest rates always win. The
+    first tenth and the last five points are left out, as they are in fastai's rule.
+
+    Source: fastai, ``SuggestionMethod`` "steep" (fastai/callback/schedule.py); popularised by
+    S. Gugger, "How do you find a good learning rate" (2018).
+    """
+    lrs, losses = _trimmed(points)
+    return float(lrs[int(np.argmin(_slopes(lrs, losses)))])
+
+
+def minimum(points: Curve, fall: Fall) -> float:
+    """A tenth of the learning rate at which the smoothed loss is lowest.
+
+    Source: fastai, ``SuggestionMethod`` "minimum" (fastai/callback/schedule.py).
+    """
+    return float(points.lr[int(np.argmin(smooth(points.loss)))] / 10.0)
+
+
+def valley(points: Curve, fall: Fall) -> float:
+    """The middle of the longest falling subsequence of the smoothed losses.
+
+    Source: fastai pull request 3377 (rule "valley", after ESRI's ``arcgis.learn``): half way
+    along the longest decreasing subsequence. Here the subsequence's true start is used.
+    """
+    lrs, losses = _trimmed(points)
+    chain = _longest_decrease(losses)
+    return float(lrs[chain[len(chain) // 2]])
+
+
+def slide(points: Curve, fall: Fall) -> float:
+    """Slide a window down from the right until the slopes at its two ends agree.
+
+    Window of 15 points, agreement within 0.005 of loss per point, both as in fastai.
+
+    Source: fastai, ``SuggestionMethod`` "slide" (fastai/callback/schedule.py), from the
+    thread "Automated learning rate suggester" in the fast.ai forum.
+    """
+    lrs, losses = _trimmed(points)
+    slopes = np.gradient(losses)
+    right = len(slopes) - 1
+    left = max(right - 15, 0)
+    while left > 0 and abs(slopes[right] - slopes[left]) > 0.005:
+        left, right = left - 1, right - 1
+    return float(lrs[left])
+
+
+RULES: dict[str, Callable[[Curve, Fall], float]] = {
+    "default": default,
+    "steepest": steepest,
+    "valley": valley,
+    "minimum": minimum,
+    "slide": slide,
+}
+
+
+def _trimmed(points: Curve) -> tuple[FloatArray, FloatArray]:
+    losses = smooth(points.loss)
+    first, last = len(losses) // 10, len(losses) - 5
+    if last - first < _FEWEST:
+        first, last = 0, len(losses)
+    return points.lr[first:last], losses[first:last]
+
+
+def _slopes(lrs: FloatArray, losses: FloatArray) -> FloatArray:
+    return np.asarray(np.gradient(losses, np.log10(lrs)))
+
+
+def _longest_decrease(values: FloatArray) -> list[int]:
+    """Indices of a longest strictly decreasing subsequence, by patience sorting."""
+    tops: list[float] = []
+    indices: list[int] = []
+    previous = [-1] * len(values)
+    for index, value in enumerate(values):
+        place = bisect.bisect_left(tops, -value)
+        previous[index] = indices[place - 1] if place else -1
+        tops[place : place + 1] = [-value]
+        indices[place : place + 1] = [index]
+    chain = [indices[-1]]
+    while previous[chain[-1]] >= 0:
+        chain.append(previous[chain[-1]])
+    return chain[::-1]
+
+
+def _none(rule: str, status: Status) -> Suggestion:
+    nan = float("nan")
+    return Suggestion(nan, nan, nan, status, status.value, rule)
+
+
+def _why(rule: str, lr: float, fall: Fall) -> str:
+    low, high = (10.0 ** (fall.middle + side * 2.0 * fall.spread) for side in (-1, 1))
+    return (
+        f"The loss falls by {fall.drop:.3g} (noise {fall.noise:.2g}) between "
+        f"lr {10.0**fall.begin:.2g} and {10.0**fall.end:.2g}; rule {rule!r} reads {lr:.2g}, "
+        f"and the noise allows {low:.2g} to {high:.2g} for the middle of the fall."
+    )

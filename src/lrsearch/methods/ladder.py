@@ -1,0 +1,113 @@
+"""The textbook's searcher: a staged ladder of learning rates, then a zoom.
+
+Source: Microsoft ai-edu, "Searching the optimal learning rate" (the staged table of
+learning rates on a two-layer net, the loss read against log10(lr), zoom, then trial), after
+L. Smith, arXiv 1506.01186, section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lrsearch.core import grid
+from lrsearch.core.grid import Segment
+from lrsearch.core.search import Curves, Plan, Probe
+from lrsearch.core.suggest import RULES, Suggestion, suggest
+from lrsearch.errors import InvalidArgument
+
+__all__ = ["TEXTBOOK", "Ladder"]
+
+_COARSE, _ZOOM = 0, 1  # lanes
+
+#: The staged table of the textbook, ten epochs on every rung.
+TEXTBOOK = (
+    Segment(0.0001, 0.0001, 0.0009, epochs=10),
+    Segment(0.001, 0.001, 0.009, epochs=10),
+    Segment(0.01, 0.01, 0.09, epochs=10),
+    Segment(0.1, 0.1, 0.9, epochs=10),
+    Segment(1.0, 0.01, 1.1, epochs=10),
+)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Climb a ladder of learning rates, some updates on every rung; then zoom on the answer.
+
+    The lane is trained on without a break from rung to rung. A rung's loss is the mean over
+    its updates.
+
+    Args:
+        segments: the stretches of the ladder; by default nine rungs in every decade from
+            ``min_lr`` to ``max_lr``.
+        zoom: climb a second, finer ladder around what the first one found, from the same
+            start: ``zoom`` rungs over the decade around it, 0 for none.
+        min_lr, max_lr: ends of the default ladder.
+        updates: optimizer updates on each rung of the default ladder and of its zoom.
+        rule: how a curve is read, see :func:`lrsearch.suggest`.
+
+    Example:
+        >>> ladder = Ladder([Segment(0.1, 0.1, 0.9), Segment(1.0, 0.1, 1.1)], zoom=0)
+        >>> [probe.lrs for probe in ladder.next_probes({}, Plan())][0][-3:]
+        (0.9, 1.0, 1.1)
+    """
+
+    segments: Sequence[Segment] = ()
+    zoom: int = 20
+    min_lr: float | None = None
+    max_lr: float | None = None
+    updates: int = 1
+    rule: str = "default"
+    name: str = "ladder"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", tuple(self.segments))
+        low = grid.positive("min_lr", 1e-6 if self.min_lr is None else self.min_lr)
+        high = grid.positive("max_lr", 10.0 if self.max_lr is None else self.max_lr)
+        if high <= low:
+            raise InvalidArgument.of("max_lr", high, f"more than min_lr={low!r}")
+        if self.zoom < 0 or self.zoom == 1:
+            raise InvalidArgument.of("zoom", self.zoom, "0, or at least 2 rungs")
+        if self.updates < 1:
+            raise InvalidArgument.of("updates", self.updates, "a whole number from 1")
+        if self.rule not in RULES:
+            raise InvalidArgument.of("rule", self.rule, f"one of {', '.join(map(repr, RULES))}")
+
+    def rungs(self, updates_per_epoch: int | None = None) -> list[tuple[float, int]]:
+        """Return the first ladder as ``(lr, updates)`` pairs, in order."""
+        if self.segments:
+            return grid.rungs(self.segments, updates_per_epoch)
+        low = 1e-6 if self.min_lr is None else float(self.min_lr)
+        high = 10.0 if self.max_lr is None else float(self.max_lr)
+        count = max(2, round(9 * math.log10(high / low)) + 1)
+        return [(lr, self.updates) for lr in grid.geometric(low, high, count).tolist()]
+
+    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+        """Climb the ladder, then the zoom around what it said, if it said anything."""
+        if _COARSE not in curves:
+            return (_climb(_COARSE, self.rungs(plan.updates_per_epoch)),)
+        coarse = suggest(curves[_COARSE], self.rule)
+        if not self.zoom or _ZOOM in curves or not coarse.status.found:
+            return ()
+        return (_climb(_ZOOM, self._zoomed(coarse.lr, plan)),)
+
+    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+        """Read the zoom where it shows a fall, else the first ladder."""
+        coarse = suggest(curves[_COARSE], self.rule)
+        if _ZOOM not in curves:
+            return coarse
+        fine = suggest(curves[_ZOOM], self.rule)
+        if not fine.status.found:
+            return coarse
+        return replace(fine, status=coarse.status, low=min(coarse.low, fine.low))
+
+    def _zoomed(self, lr: float, plan: Plan) -> list[tuple[float, int]]:
+        ladder = self.rungs(plan.updates_per_epoch)
+        updates = min(ladder, key=lambda rung: abs(math.log(rung[0] / lr)))[1]
+        half = math.sqrt(10.0)
+        return [(rate, updates) for rate in grid.geometric(lr / half, lr * half, self.zoom)]
+
+
+def _climb(lane: int, ladder: list[tuple[float, int]]) -> Probe:
+    return Probe(lane, tuple(float(lr) for lr, updates in ladder for _ in range(updates)))
