@@ -1,0 +1,203 @@
+"""The front door: check the arguments, build a trainable, run the method. No mathematics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from lrsearch.core.schedule import Shape
+from lrsearch.core.search import Method, Plan, run_search
+from lrsearch.core.trainable import Trainable
+from lrsearch.errors import InvalidArgument, MissingDependency, NoLearningRateFound
+from lrsearch.methods.ladder import Ladder
+from lrsearch.methods.range_test import RangeTest
+from lrsearch.methods.sweep import Sweep
+from lrsearch.report.console import live_progress
+from lrsearch.result import Result
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import torch
+
+__all__ = ["find_lr", "search"]
+
+_METHODS: dict[str, Callable[..., Method]] = {
+    "range": RangeTest,
+    "ladder": Ladder,
+    "sweep": Sweep,
+}
+
+
+def find_lr(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], torch.Tensor] | None,
+    train_loader: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    compute_loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    val_loader: Iterable[Any] | None = None,
+    train_steps: int | None = None,
+    schedule: str | Shape = "constant",
+    method: str | Method = "auto",
+    min_lr: float | None = None,
+    max_lr: float | None = None,
+    start_lr: float | None = None,
+    end_lr: float | None = None,
+    accumulate: int = 1,
+    clip_grad_norm: float | None = None,
+    autocast: torch.dtype | Callable[[], AbstractContextManager[Any]] | None = None,
+    grad_scaler: torch.amp.GradScaler | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    throw: bool = True,
+) -> Result:
+    """Find the learning rate for training ``model`` with ``optimizer`` on ``train_loader``.
+
+    Everything is left bit for bit as it was: weights, buffers, gradients, optimizer state
+    and learning rates, train and eval modes, random states, loss scaler, data order; after
+    success, after an error and after Ctrl-C. Nothing is applied: use ``result.apply``.
+
+    Args:
+        model: the model, on the device it trains on.
+        optimizer: its optimizer. With several parameter groups one multiplier is searched,
+            and their ratios are kept.
+        loss_fn: ``loss_fn(model(inputs), targets)`` for batches of two. With ``None``, the
+            model's output must carry its own ``.loss``.
+        train_loader: any iterable of batches that can be read again, or a function that
+            returns one. It is cycled when it is short.
+        compute_loss: ``compute_loss(model, batch)`` for any other batch or loss.
+        val_loader: held-out batches, by which a sweep is ranked.
+        train_steps: optimizer updates of the planned run.
+        schedule: shape of the planned run's learning rate, see
+            :mod:`lrsearch.core.schedule`.
+        method: ``"range"``, ``"ladder"``, ``"sweep"``, a settings object such as
+            ``RangeTest(steps=200)``, or ``"auto"``.
+        min_lr, max_lr: bounds, for the first parameter group; found when not given.
+            ``start_lr`` and ``end_lr`` mean the same.
+        accumulate: batches whose gradients make one update.
+        clip_grad_norm: largest norm of the gradient, as in ``clip_grad_norm_``.
+        autocast: a dtype for ``torch.autocast``, or a function returning a context manager.
+        grad_scaler: the loss scaler of the planned run.
+        seed: seed of data order, dropout and every other random choice of the search.
+        progress: show live progress on standard error.
+        throw: raise when there is no answer; otherwise return the result with its status.
+
+    Returns:
+        The result; ``result.lr`` is the learning rate of the first parameter group.
+
+    Raises:
+        InvalidArgument: an argument cannot be used; nothing was trained.
+        NoLearningRateFound: the search has no answer and ``throw`` is true.
+        MissingDependency: PyTorch is not installed.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> x = torch.linspace(-1.0, 1.0, 96).reshape(32, 3)
+        >>> batches = [(x, x.sum(1, keepdim=True))]
+        >>> result = find_lr(model, optimizer, torch.nn.MSELoss(), batches, progress=False)
+        >>> result.status.name
+        'FOUND'
+    """
+    chosen = _method(
+        method,
+        low=_either("min_lr", min_lr, "start_lr", start_lr),
+        high=_either("max_lr", max_lr, "end_lr", end_lr),
+    )
+    try:
+        from lrsearch.pytorch.trainable import torch_trainable
+    except ImportError as error:
+        raise MissingDependency(
+            "find_lr needs PyTorch: pip install 'lrsearch[torch]', or your own build of it."
+        ) from error
+    trainable = torch_trainable(
+        model,
+        optimizer,
+        loss_fn,
+        train_loader,
+        compute_loss=compute_loss,
+        val_loader=val_loader,
+        accumulate=accumulate,
+        clip_grad_norm=clip_grad_norm,
+        autocast=autocast,
+        grad_scaler=grad_scaler,
+        seed=seed,
+    )
+    return search(
+        trainable,
+        method=chosen,
+        train_steps=train_steps,
+        schedule=schedule,
+        seed=seed,
+        progress=progress,
+        throw=throw,
+    )
+
+
+def search(
+    trainable: Trainable[Any],
+    *,
+    method: str | Method = "auto",
+    train_steps: int | None = None,
+    schedule: str | Shape = "constant",
+    seed: int = 0,
+    progress: bool = True,
+    throw: bool = True,
+) -> Result:
+    """Find the learning rate of anything that can step, snapshot and restore.
+
+    Args:
+        trainable: see :class:`lrsearch.core.trainable.Trainable`. Two optional attributes
+            are used when present: ``updates_per_epoch`` (for ladders counted in epochs) and
+            ``multipliers`` (learning rate of each parameter group over that of the first).
+        method: as in :func:`find_lr`; the other arguments too.
+
+    Returns:
+        The result.
+
+    Raises:
+        NoLearningRateFound: the search has no answer and ``throw`` is true.
+    """
+    chosen = _method(method)
+    plan = Plan(
+        train_steps=train_steps,
+        schedule=schedule,
+        updates_per_epoch=getattr(trainable, "updates_per_epoch", None),
+        seed=seed,
+    )
+    with live_progress(chosen.name, enabled=progress) as observer:
+        outcome = run_search(trainable, chosen, plan, observer)
+    multipliers = tuple(getattr(trainable, "multipliers", (1.0,)))
+    result = Result.from_outcome(outcome, multipliers=multipliers)
+    if throw and not result.status.found:
+        raise NoLearningRateFound(result.why, result)
+    return result
+
+
+def _method(method: str | Method, low: float | None = None, high: float | None = None) -> Method:
+    """Return the settings object that ``method`` names, with the bounds that were given."""
+    bounds = {
+        name: value for name, value in (("min_lr", low), ("max_lr", high)) if value is not None
+    }
+    if isinstance(method, str):
+        name = "range" if method == "auto" else method
+        if name not in _METHODS:
+            names = ", ".join(repr(word) for word in ("auto", *_METHODS))
+            raise InvalidArgument.of("method", method, f"one of {names}, or a settings object")
+        return _METHODS[name](**bounds)
+    if not callable(getattr(method, "next_probes", None)) or isinstance(method, type):
+        raise InvalidArgument.of("method", method, "a name or a settings object like RangeTest()")
+    if bounds:
+        raise InvalidArgument(
+            f"{', '.join(bounds)}: give bounds inside the settings object, "
+            f"as in {type(method).__name__}({', '.join(f'{k}={v!r}' for k, v in bounds.items())})."
+        )
+    return method
+
+
+def _either(name: str, value: float | None, alias: str, other: float | None) -> float | None:
+    if value is not None and other is not None:
+        raise InvalidArgument(f"{alias} means {name}: give one of them.")
+    return other if value is None else value

@@ -1,0 +1,1 @@
+"""What lrsearch knows about PyTorch: a trainable, its snapshot, its batches."""

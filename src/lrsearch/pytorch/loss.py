@@ -1,0 +1,113 @@
+"""From a model and a batch to a scalar loss, for the shapes that batches come in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.errors import InvalidArgument
+
+__all__ = ["ComputeLoss", "batch_size", "checked_loss", "default_loss", "to_device"]
+
+ComputeLoss = Callable[[nn.Module, Any], Tensor]
+
+_WAY_OUT = "Pass compute_loss=..., a function (model, batch) -> scalar loss, for any other batch."
+
+
+def default_loss(loss_fn: Callable[[Any, Any], Tensor] | None) -> ComputeLoss:
+    """Return ``compute_loss`` for batches of two, mappings, and outputs with their own loss.
+
+    With a ``loss_fn``, a batch is a pair ``(inputs, targets)``. Without, a mapping goes to
+    the model as keyword arguments, a tuple or list as positional ones, anything else as it
+    is, and the output's ``.loss`` (or ``["loss"]``) is used.
+    """
+    if loss_fn is None:
+        return _own_loss
+
+    def pair_loss(model: nn.Module, batch: Any) -> Tensor:
+        if isinstance(batch, (tuple, list)) and len(batch) == 2:
+            return loss_fn(model(batch[0]), batch[1])
+        raise InvalidArgument.of(
+            "train_loader", _described(batch), "batches (inputs, targets) with loss_fn", _WAY_OUT
+        )
+
+    return pair_loss
+
+
+def checked_loss(loss: object) -> Tensor:
+    """Return ``loss`` if it is a scalar with a gradient.
+
+    Raises:
+        InvalidArgument: it is no tensor, has more than one element, or needs no gradient.
+    """
+    if not isinstance(loss, Tensor):
+        raise InvalidArgument.of("loss", loss, "a scalar torch tensor")
+    if loss.numel() != 1:
+        raise InvalidArgument.of(
+            "loss",
+            f"a tensor of shape {tuple(loss.shape)}",
+            "a scalar",
+            "Take its mean, or use reduction='mean'.",
+        )
+    if not loss.requires_grad:
+        raise InvalidArgument.of(
+            "loss",
+            "a tensor that needs no gradient",
+            "one that depends on the model's parameters",
+            "Was it detached, computed under no_grad, or are all parameters frozen?",
+        )
+    return loss.reshape(())
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return the batch with every tensor in it on ``device``, in containers of any depth."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(item, device) for item in batch))
+    if type(batch) in (tuple, list):
+        return type(batch)(to_device(item, device) for item in batch)
+    if type(batch) is dict:
+        return {key: to_device(item, device) for key, item in batch.items()}
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **to_device(fields, device))
+    return batch.to(device) if callable(getattr(batch, "to", None)) else batch
+
+
+def batch_size(batch: Any) -> int:
+    """Return the first dimension of the first tensor in the batch, 1 when there is none."""
+    if isinstance(batch, Tensor):
+        return int(batch.shape[0]) if batch.ndim else 1
+    items: Any = batch.values() if isinstance(batch, Mapping) else batch
+    if isinstance(batch, (Mapping, tuple, list)):
+        return next((batch_size(item) for item in items), 1)
+    return 1
+
+
+def _own_loss(model: nn.Module, batch: Any) -> Tensor:
+    if isinstance(batch, Mapping):
+        output = model(**batch)
+    elif isinstance(batch, (tuple, list)):
+        output = model(*batch)
+    else:
+        output = model(batch)
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and isinstance(output, Tensor) and output.numel() == 1:
+        return output
+    if loss is None:
+        raise InvalidArgument.of(
+            "loss_fn", None, "a model whose output carries its own .loss", _WAY_OUT
+        )
+    return loss  # type: ignore[no-any-return]
+
+
+def _described(batch: object) -> str:
+    kind = type(batch).__name__
+    if isinstance(batch, Mapping):
+        return f"a {kind} with keys {sorted(map(str, batch))}"
+    return f"a {kind} of {len(batch)}" if isinstance(batch, (tuple, list)) else f"a {kind}"

@@ -1,0 +1,147 @@
+"""What a search returns: the outcome, with the ways to use, show and keep it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsearch.core import serialize
+from lrsearch.core.outcome import Outcome
+from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFound
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+
+__all__ = ["Result"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result(Outcome):
+    """A learning rate, its interval, its evidence, and what to do with it.
+
+    The data are those of :class:`lrsearch.core.outcome.Outcome`; nothing here runs a search,
+    and nothing is set anywhere until it is asked for.
+    """
+
+    @classmethod
+    def from_outcome(cls, outcome: Outcome, **changes: Any) -> Result:
+        """Return a result with the data of ``outcome``, some of them changed."""
+        data = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(Outcome)}
+        return cls(**{**data, **changes})
+
+    def apply(self, optimizer: Optimizer, scheduler: LRScheduler | None = None) -> None:
+        """Set the learning rate of every parameter group, keeping the groups' ratios.
+
+        Args:
+            optimizer: the optimizer to set.
+            scheduler: its scheduler, when one is attached: its base learning rates are set,
+                and the optimizer keeps its place on the schedule.
+
+        Raises:
+            InvalidArgument: the optimizer has another number of groups than the one searched.
+            NoLearningRateFound: there is no learning rate to apply.
+        """
+        for group, lr in zip(optimizer.param_groups, self._lrs_for(optimizer), strict=True):
+            base = float(group.get("initial_lr", 0.0))
+            # With a scheduler the current lr is a share of the base; without, it is the base.
+            now = lr * float(group["lr"]) / base if scheduler is not None and base else lr
+            _set_lr(group, "lr", now)
+            if "initial_lr" in group:
+                _set_lr(group, "initial_lr", lr)
+        if scheduler is not None:
+            scheduler.base_lrs = list(self._lrs_for(optimizer))
+
+    def one_cycle(self, optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
+        """Return torch's ``OneCycleLR`` with this learning rate as its peak.
+
+        Source: L. Smith, N. Topin, "Super-Convergence", arXiv 1708.07120.
+        """
+        from torch.optim.lr_scheduler import OneCycleLR
+
+        peaks = list(self._lrs_for(optimizer))
+        return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **options)
+
+    def cyclic(self, optimizer: Optimizer, **options: Any) -> CyclicLR:
+        """Return torch's ``CyclicLR`` between ``low`` and ``high``.
+
+        Source: L. Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv
+        1506.01186.
+        """
+        from torch.optim.lr_scheduler import CyclicLR
+
+        self._lrs_for(optimizer)
+        # CyclicLR cycles the momentum by default and refuses optimizers without one.
+        options.setdefault("cycle_momentum", "momentum" in optimizer.defaults)
+        low = [self.low * multiplier for multiplier in self.multipliers]
+        high = [self.high * multiplier for multiplier in self.multipliers]
+        return CyclicLR(optimizer, base_lr=low, max_lr=high, **options)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
+        """Draw the curves and the answer; write a file when ``path`` is given.
+
+        No window is opened and pyplot is not touched.
+
+        Args:
+            path: file to write (``.png``, ``.svg``, ``.pdf``).
+            ax: draw on these axes instead of a new figure.
+
+        Returns:
+            The figure.
+        """
+        from lrsearch.report.plot import plot
+
+        return plot(self, path=path, ax=ax)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a self-contained HTML page with the answer, the plot and the evidence."""
+        from lrsearch.report.html import write_report
+
+        return write_report(self, path)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the result as JSON text; write it too when ``path`` is given."""
+        text = serialize.to_json(self)
+        if path is not None:
+            serialize.write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+        return text
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Result:
+        """Read a result that :meth:`to_json` wrote.
+
+        Raises:
+            InvalidResultFile: the file is missing, damaged, or of a newer version.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise InvalidResultFile(f"{os.fspath(path)}: {error.strerror or error}.") from error
+        try:
+            return cls.from_outcome(serialize.from_json(content))
+        except InvalidResultFile as error:
+            raise InvalidResultFile(f"{os.fspath(path)}: {error}") from error
+
+    def _lrs_for(self, optimizer: Optimizer) -> tuple[float, ...]:
+        if not self.status.found:
+            raise NoLearningRateFound(f"There is no learning rate to use: {self.why}", self)
+        groups = len(optimizer.param_groups)
+        if groups != len(self.multipliers):
+            raise InvalidArgument.of(
+                "optimizer",
+                f"{groups} parameter groups",
+                f"the {len(self.multipliers)} groups the search was made with",
+            )
+        return self.group_lrs
+
+
+def _set_lr(group: dict[str, Any], key: str, lr: float) -> None:
+    """Set a float, or fill the tensor that a capturable or compiled optimizer holds."""
+    if hasattr(group[key], "fill_"):
+        group[key].fill_(lr)
+    else:
+        group[key] = lr
