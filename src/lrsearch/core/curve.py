@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.errors import InvalidArgument
+
 __all__ = ["Curve", "Stop", "final_loss", "noise", "smooth"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,7 +49,9 @@ class Curve:
             values.setflags(write=False)
             object.__setattr__(self, name, values)
         if self.lr.shape != self.loss.shape:
-            raise ValueError(f"lr has {self.lr.size} values, loss has {self.loss.size}")
+            expected = f"as many as in lr, {self.lr.size}"
+            raise InvalidArgument.of("Curve.loss", f"{self.loss.size} values", expected)
+        object.__setattr__(self, "evaluations", tuple(map(tuple, self.evaluations)))
 
     def __len__(self) -> int:
         return int(self.loss.size)

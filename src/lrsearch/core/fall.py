@@ -16,16 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.core.curve import noise
+
 __all__ = ["Fall", "fit_fall"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _KNOTS = 33  # candidate corners along the curve
+_FEWEST = 5  # points to keep in any case
 _BINS = 132  # longer curves are averaged into so many bins first
 # Improvement in the residual sum of squares, in units of the noise variance, that a fall must
-# bring over "no fall": about 1 false alarm in 500 flat curves of white noise (docs/research).
-_SIGNIFICANT = 20.0
+# bring over "no fall". On 1000 curves of white noise each of 20, 50, 100 and 300 points, 1 in
+# 300 or fewer reach it; few points estimate the noise badly, so they need more.
+_SIGNIFICANT = 18.0
+_FEW = 20.0  # with this many points twice as much is needed
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Fall:
         level: the loss before the fall.
         noise: standard deviation of the points about the line.
         evidence: improvement over a line without a fall, in units of the noise variance.
+        points: how many points the line was fitted to.
     """
 
     begin: float
@@ -53,11 +59,12 @@ class Fall:
     level: float
     noise: float
     evidence: float
+    points: int
 
     @property
     def significant(self) -> bool:
         """Whether the fall is more than the noise can feign."""
-        return self.evidence > _SIGNIFICANT
+        return self.evidence > _SIGNIFICANT * (1.0 + _FEW / self.points)
 
 
 def fit_fall(x: FloatArray, y: FloatArray) -> Fall:
@@ -65,13 +72,12 @@ def fit_fall(x: FloatArray, y: FloatArray) -> Fall:
 
     Args:
         x: ascending, at least 5 values.
-        y: finite losses. Values far above the start are drawn in first, so that an explosion
-            at the end has no more weight than a clear rise.
+        y: finite losses. What follows divergence is left out first.
 
     Returns:
         The best fall, significant or not.
     """
-    y, exponent = _normalised(y)
+    x, y, exponent = _normalised(x, y)
     points, y, weight = _binned((x - x[0]) / (x[-1] - x[0]), y)
     count = min(_KNOTS, len(x))
     lines = _Lines.of(points, y, weight, np.linspace(0.0, 1.0, count))
@@ -98,36 +104,61 @@ def fit_fall(x: FloatArray, y: FloatArray) -> Fall:
         level=math.ldexp(level, exponent),
         noise=math.ldexp(math.sqrt(variance * len(y) / weight.sum()), exponent),
         evidence=float((lines.error_without_fall() - errors[best]) / variance),
+        points=len(x),
     )
 
 
-def _normalised(y: FloatArray) -> tuple[FloatArray, int]:
-    """Draw in what lies far above the start; return losses of size 1 and a power of two.
+def _normalised(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, int]:
+    """Leave out what follows divergence; return losses of size 1 and a power of two.
 
     Squares of the largest and smallest floats would overflow or vanish; a power of two
     changes no digit.
     """
-    drawn = _drawn_in(np.ldexp(y, -4))
+    x, drawn = _before_chaos(x, np.ldexp(y, -4))
     exponent = int(np.frexp(np.abs(drawn).max())[1])
-    return np.ldexp(drawn, -exponent), exponent + 4
+    return x, np.ldexp(drawn, -exponent), exponent + 4
 
 
-def _drawn_in(y: FloatArray) -> FloatArray:
-    """Draw losses far above the start in to one drop (or three noises) above it."""
-    head = y[: max(3, len(y) // 10)]
-    start = float(np.median(head))
-    second = np.diff(y, n=2)
-    noise = float(np.median(np.abs(second)) / 0.6745 / np.sqrt(6.0)) if len(second) else 0.0
+def _before_chaos(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Leave out what follows divergence, and draw single high losses in.
+
+    Losses are compared with a cap one drop (or three noises) above the start. Two of three
+    neighbours above it are the divergence: what comes later is chaos and would only pass for
+    noise. A single one is an outlier and is lowered to the cap.
+    """
+    start = float(np.median(y[: max(3, len(y) // 10)]))
     lowest = float(np.quantile(y, 0.05))
-    return np.minimum(y, start + max(start - lowest, 3.0 * noise))
+    cap = start + max(start - lowest, 3.0 * noise(y))
+    above = np.convolve(y > cap, np.ones(3))[: len(y)] >= 2
+    end = max(int(np.argmax(above)) + 1, _FEWEST) if above.any() else len(y)
+    return x[:end], np.minimum(y[:end], cap)
+
+
+def _reliability(y: FloatArray) -> FloatArray:
+    """Return a weight in (0, 1] for every loss: less where the noise is far above its usual.
+
+    Beyond the best learning rates losses jump about by many times their earlier noise;
+    equal weights would let that stretch drown a clear fall. Up to twice the usual noise, or
+    2 % of the range, all weights are 1.
+    """
+    width = max(7, len(y) // 8)
+    if len(y) < 2 * width:
+        return np.ones_like(y)
+    second = np.pad(np.abs(np.diff(y, n=2)), 1, mode="edge")
+    padded = np.pad(second, (width // 2, width - 1 - width // 2), mode="edge")
+    local = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+    usual = max(2.0 * float(np.quantile(local, 0.3)), 0.02 * float(np.ptp(y)), 1e-300)
+    return np.minimum(1.0, usual / np.maximum(local, 1e-300)) ** 2
 
 
 def _binned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Average into at most ``_BINS`` groups of neighbours; weights are their sizes."""
+    """Average into at most ``_BINS`` groups of neighbours; return their weights too."""
     bins = min(len(x), _BINS)
     index = np.arange(len(x)) * bins // len(x)
-    size = np.bincount(index).astype(np.float64)
-    return np.bincount(index, x) / size, np.bincount(index, y) / size, size
+    reliable = _reliability(y)
+    weight = np.bincount(index, reliable)
+    means = (np.bincount(index, reliable * values) / weight for values in (x, y))
+    return next(means), next(means), weight
 
 
 @dataclass(frozen=True)

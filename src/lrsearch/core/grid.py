@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from lrsearch.errors import InvalidArgument
 
-__all__ = ["Segment", "geometric", "linear", "positive", "rungs"]
+__all__ = ["Segment", "geometric", "linear", "positive", "rungs", "whole"]
 
 FloatArray = npt.NDArray[np.float64]
+_MOST = 1_000_000  # rungs of one segment
 
 
 def geometric(start: float, stop: float, count: int) -> FloatArray:
@@ -80,18 +81,23 @@ class Segment:
             raise InvalidArgument.of("Segment.stop", self.stop, f"at least start={self.start!r}")
         if self.updates is not None and self.epochs is not None:
             raise InvalidArgument("Segment: give updates or epochs, not both.")
-        if self.updates is not None and (self.updates < 1 or self.updates != int(self.updates)):
-            raise InvalidArgument.of("Segment.updates", self.updates, "a whole number from 1")
+        if self.updates is not None:
+            whole("Segment.updates", self.updates, 1)
         if self.epochs is not None:
             positive("Segment.epochs", self.epochs)
+        if self._count() > _MOST:
+            raise InvalidArgument.of("Segment.step", self.step, f"at most {_MOST} rungs")
 
     def rungs(self) -> tuple[float, ...]:
         """Return the learning rates of this segment, in order."""
-        start, step = Decimal(repr(float(self.start))), Decimal(repr(float(self.step)))
-        stop = 10 * start if self.stop is None else Decimal(repr(float(self.stop)))
+        start, step = _decimal(self.start), _decimal(self.step)
+        return tuple(float(start + index * step) for index in range(self._count()))
+
+    def _count(self) -> int:
+        start = _decimal(self.start)
+        stop = 10 * start if self.stop is None else _decimal(self.stop)
         # A tolerance of a millionth of a step forgives a stop that was itself computed.
-        count = int((stop - start) / step + Decimal("1e-6")) + 1
-        return tuple(float(start + index * step) for index in range(count))
+        return int((stop - start) / _decimal(self.step) + Decimal("1e-6")) + 1
 
     def updates_per_rung(self, updates_per_epoch: int | None) -> int:
         """Return how many optimizer updates each rung gets.
@@ -129,20 +135,40 @@ def rungs(
 def positive(name: str, value: object) -> float:
     """Return ``value`` as a float, or raise if it is not a positive, finite number."""
     try:
-        number = math.nan if isinstance(value, (str, bytes)) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not (number > 0.0 and math.isfinite(number)):
         raise InvalidArgument.of(name, value, "a positive, finite number")
     return number
 
 
+def whole(name: str, value: object, least: int) -> int:
+    """Return ``value`` as an int, or raise if it is not a whole number from ``least`` on.
+
+    Example:
+        >>> whole("steps", 100.0, 1)
+        100
+    """
+    try:
+        number = None if isinstance(value, (str, bytes, bool)) else int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value or number < least:
+        raise InvalidArgument.of(name, value, f"a whole number from {least}")
+    return int(number)
+
+
+def _decimal(value: float) -> Decimal:
+    # Through repr: the decimal that was typed, not the binary fraction nearest to it.
+    return Decimal(repr(float(value)))
+
+
 def _check_range(start: float, stop: float, count: int) -> None:
     positive("start", start)
     if positive("stop", stop) <= start:
         raise InvalidArgument.of("stop", stop, f"more than start={start!r}")
-    if count < 2:
-        raise InvalidArgument.of("count", count, "at least 2")
+    whole("count", count, 2)
 
 
 def _exact_ends(values: FloatArray, start: float, stop: float) -> FloatArray:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.core.grid import whole
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["SHAPES", "Shape", "constant", "cosine", "linear", "multipliers", "one_cycle", "shape"]
@@ -91,7 +92,7 @@ def shape(schedule: str | Shape) -> Shape:
     """
     if callable(schedule):
         return schedule
-    if schedule in SHAPES:
+    if isinstance(schedule, str) and schedule in SHAPES:
         return SHAPES[schedule]
     names = ", ".join(repr(name) for name in SHAPES)
     raise InvalidArgument.of("schedule", schedule, f"one of {names}, or a callable(step, total)")
@@ -101,22 +102,25 @@ def multipliers(schedule: str | Shape, total: int) -> npt.NDArray[np.float64]:
     """Return the multiplier of every update of a run of ``total`` updates, shape ``(total,)``.
 
     Raises:
-        InvalidArgument: a callable returned something that is not a number in [0, 1], or
-            returned zero throughout.
+        InvalidArgument: ``total`` is not a whole number from 1, or a callable returned
+            something that is not a number in [0, 1], or returned zero throughout.
 
     Example:
         >>> multipliers("linear", 4).tolist()
         [1.0, 0.75, 0.5, 0.25]
     """
     function = shape(schedule)
+    steps = range(whole("total", total, 1))
     try:
-        values = np.array([float(function(step, total)) for step in range(total)])
-    except TypeError as error:
+        values = np.array([float(function(step, total)) for step in steps])
+    except (TypeError, ValueError) as error:
         raise InvalidArgument.of(
             "schedule", schedule, "a callable (step, total) -> multiplier", str(error)
         ) from error
+    if not values.any():
+        raise InvalidArgument.of("schedule", schedule, "a multiplier above 0 at some update")
     bad = ~((values >= 0.0) & (values <= 1.0 + 1e-9))
-    if bad.any() or not values.any():
+    if bad.any():
         step = int(np.argmax(bad))
         raise InvalidArgument.of(
             "schedule",

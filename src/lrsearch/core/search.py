@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve, Stop
+from lrsearch.core.grid import whole
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import StopRule, Watch
@@ -45,12 +46,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         shape(self.schedule)
-        if self.train_steps is not None and (
-            isinstance(self.train_steps, bool)
-            or int(self.train_steps) != self.train_steps
-            or self.train_steps < 1
-        ):
-            raise InvalidArgument.of("train_steps", self.train_steps, "a whole number from 1")
+        if self.train_steps is not None:
+            object.__setattr__(self, "train_steps", whole("train_steps", self.train_steps, 1))
 
 
 @dataclass(frozen=True)
@@ -153,12 +150,19 @@ class _Lanes:
         self._trainable = trainable
         self._origin = origin
         self._waiting: dict[int, object] = {}
+        self._seen: set[int] = set()
         self._current: Probe | None = None
 
     def enter(self, probe: Probe) -> None:
         """Bring the trainable into the state of the probe's lane."""
         last, self._current = self._current, probe
-        if last is None or (last.lane == probe.lane and last.keep):
+        goes_on = last is not None and last.lane == probe.lane and last.keep
+        if probe.lane in self._seen and not goes_on and probe.lane not in self._waiting:
+            raise InvalidArgument.of(
+                "Probe.lane", probe.lane, "a new lane, or one whose last probe had keep=True"
+            )
+        self._seen.add(probe.lane)
+        if last is None or goes_on:
             return
         if last.keep:
             self._waiting[last.lane] = self._trainable.snapshot()
@@ -170,7 +174,7 @@ def _run_probe(
 ) -> Curve:
     lrs: list[float] = []
     losses: list[float] = []
-    watch = Watch()
+    watch = _watched(probe.stop, before)
     for done, lr in enumerate(probe.lrs, start=1):
         loss = float(trainable.step(lr))
         lrs.append(lr)
@@ -188,6 +192,14 @@ def _run_probe(
     return curve if before is None else before.then(curve)
 
 
+def _watched(rule: StopRule, before: Curve | None) -> Watch:
+    """What the rule knows when a lane goes on: a rise is judged against the whole lane."""
+    watch = Watch()
+    for loss in () if before is None else before.loss.tolist():
+        watch = rule.update(watch, loss)
+    return replace(watch, stop=None, strikes=0)
+
+
 def _cost(curves: Curves, plan: Plan, seconds: float) -> Cost:
     steps = sum(len(curve) for curve in curves.values())
     evaluations = sum(len(curve.evaluations) for curve in curves.values())
@@ -202,5 +214,5 @@ def _settings(method: Method, plan: Plan) -> dict[str, object]:
         "method_settings": repr(method),
         "train_steps": plan.train_steps,
         "schedule": schedule,
-        "seed": plan.seed,
+        "seed": int(plan.seed),
     }

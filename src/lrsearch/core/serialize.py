@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.outcome import Cost, Outcome, Status
 from lrsearch.errors import InvalidResultFile
+
+_Kind = TypeVar("_Kind")
+_Member = TypeVar("_Member", bound=enum.Enum)
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "from_json", "to_json", "write_atomically"]
 
@@ -43,14 +47,14 @@ def to_json(outcome: Outcome) -> str:
         "status": outcome.status.name,
         "why": outcome.why,
         "rule": outcome.rule,
-        "multipliers": list(outcome.multipliers),
+        "multipliers": [_number(value) for value in outcome.multipliers],
         "cost": {
             "steps": outcome.cost.steps,
             "evaluations": outcome.cost.evaluations,
-            "seconds": outcome.cost.seconds,
-            "runs": outcome.cost.runs,
+            "seconds": _number(outcome.cost.seconds),
+            "runs": None if outcome.cost.runs is None else _number(outcome.cost.runs),
         },
-        "settings": dict(outcome.settings),
+        "settings": _plain(outcome.settings),
         "curves": [_curve_to_plain(curve) for curve in outcome.curves],
     }
     return json.dumps(content, allow_nan=False, indent=1) + "\n"
@@ -115,28 +119,40 @@ def _curve_to_plain(curve: Curve) -> dict[str, object]:
 
 
 def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else repr(value)
+    number = float(value)
+    return number if math.isfinite(number) else repr(number)
+
+
+def _plain(value: object) -> object:
+    """Settings as JSON can hold them; what it cannot hold is described."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return _number(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else repr(value)
 
 
 def _outcome_from_plain(content: Mapping[str, Any]) -> Outcome:
     try:
-        cost = content["cost"]
+        cost = _typed(dict, content["cost"])
         return Outcome(
             lr=_float(content["lr"]),
             low=_float(content["low"]),
             high=_float(content["high"]),
-            status=Status[content["status"]],
-            why=_text(content["why"]),
-            rule=_text(content["rule"]),
-            multipliers=tuple(_float(value) for value in content["multipliers"]),
+            status=_named(Status, content["status"]),
+            why=_typed(str, content["why"]),
+            rule=_typed(str, content["rule"]),
+            multipliers=_floats(content["multipliers"]),
             cost=Cost(
                 steps=_whole(cost["steps"]),
                 evaluations=_whole(cost["evaluations"]),
                 seconds=_float(cost["seconds"]),
                 runs=None if cost["runs"] is None else _float(cost["runs"]),
             ),
-            settings=dict(content["settings"]),
-            curves=tuple(_curve_from_plain(curve) for curve in content["curves"]),
+            settings=_typed(dict, content["settings"]),
+            curves=tuple(_curve_from_plain(curve) for curve in _typed(list, content["curves"])),
         )
     except KeyError as error:
         raise InvalidResultFile(f"This result is damaged: {error} is missing.") from error
@@ -145,28 +161,40 @@ def _outcome_from_plain(content: Mapping[str, Any]) -> Outcome:
 
 
 def _curve_from_plain(content: Mapping[str, Any]) -> Curve:
+    pairs = _typed(list, _typed(dict, content)["evaluations"])
     return Curve(
-        lr=[_float(value) for value in content["lr"]],  # type: ignore[arg-type]
-        loss=[_float(value) for value in content["loss"]],  # type: ignore[arg-type]
-        stop=Stop[content["stop"]],
+        lr=_floats(content["lr"]),  # type: ignore[arg-type]
+        loss=_floats(content["loss"]),  # type: ignore[arg-type]
+        stop=_named(Stop, content["stop"]),
         lane=_whole(content["lane"]),
-        evaluations=tuple((_whole(step), _float(loss)) for step, loss in content["evaluations"]),
+        evaluations=tuple((_whole(step), _float(loss)) for step, loss in pairs),
     )
 
 
+def _floats(value: object) -> tuple[float, ...]:
+    return tuple(_float(item) for item in _typed(list, value))
+
+
 def _float(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number and value not in ("nan", "inf", "-inf"):
         raise TypeError(f"expected a number, got {value!r}")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise TypeError(f"expected a whole number, got {value!r}")
     return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {value!r}")
+def _typed(kind: type[_Kind], value: object) -> _Kind:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a {kind.__name__}, got {value!r}")
     return value
+
+
+def _named(kind: type[_Member], name: object) -> _Member:
+    if not isinstance(name, str) or name not in kind.__members__:
+        raise TypeError(f"expected one of {', '.join(kind.__members__)}, got {name!r}")
+    return kind[name]

@@ -13,6 +13,7 @@ _OPENING = 3  # losses whose median is the level at the start
 _BETA = 0.8  # smoothing of the running level
 _EXPLOSION = 10.0  # one loss this many scales above the start ends the lane at once
 _NOISES = 8.0  # a change of this many standard deviations of the noise is a real one
+_ROUNDING = 1e-6  # share of the loss that single precision may get wrong
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,14 @@ class Watch:
         return sorted(self.opening)[len(self.opening) // 2]
 
     @property
-    def scale(self) -> float:
+    def change(self) -> float:
         """What counts as a large change: the drop so far, or several times the noise."""
-        # The last term: a constant loss must not diverge by its own last digit.
-        return max(self.start - self.best, _NOISES * self.noise, 1e-12 * abs(self.last))
+        return max(self.start - self.best, _NOISES * self.noise)
+
+    @property
+    def rounding(self) -> float:
+        """What counts as none: a constant loss must not diverge by its own last digit."""
+        return _ROUNDING * abs(self.start)
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,14 @@ class StopRule:
     def update(self, watch: Watch, loss: float) -> Watch:
         """Return what is known after one more loss; ``stop`` is set when the lane must end."""
         if not math.isfinite(loss):
-            return replace(watch, last=loss, stop=Stop.NOT_FINITE)
+            return replace(watch, stop=Stop.NOT_FINITE)
         if not self.divergence or len(watch.opening) < _OPENING:
             return _observe(watch, loss, strikes=0)
-        exploded = loss > watch.start + _EXPLOSION * watch.scale
-        strikes = watch.strikes + 1 if loss > watch.best + watch.scale else 0
+        # While the loss has never moved there is no yardstick, and one jump proves nothing.
+        measured = watch.change > watch.rounding
+        exploded = measured and loss > watch.start + _EXPLOSION * watch.change
+        limit = watch.best + max(watch.change, watch.rounding)
+        strikes = watch.strikes + 1 if loss > limit else 0
         seen = _observe(watch, loss, strikes)
         over = exploded or strikes >= self.patience
         return replace(seen, stop=Stop.DIVERGED) if over else seen

@@ -6,7 +6,7 @@ Source: exhaustive grid search, the yardstick of every cheaper method.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,12 @@ class Sweep:
     name: str = "sweep"
 
     def __post_init__(self) -> None:
+        if isinstance(self.lrs, (str, bytes)) or not isinstance(self.lrs, Iterable):
+            raise InvalidArgument.of("Sweep.lrs", self.lrs, "a list of learning rates")
         object.__setattr__(self, "lrs", tuple(grid.positive("Sweep.lrs", lr) for lr in self.lrs))
         if grid.positive("max_lr", self.max_lr) <= grid.positive("min_lr", self.min_lr):
             raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
-        if self.per_decade < 1:
-            raise InvalidArgument.of("per_decade", self.per_decade, "at least 1")
+        grid.whole("per_decade", self.per_decade, 1)
 
     def candidates(self) -> tuple[float, ...]:
         """Return the learning rates that will be tried, ascending."""
