@@ -1,0 +1,91 @@
+"""The exhaustive sweep of one task."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import platform
+import time
+
+import numpy as np
+import sklearn
+import torch
+
+from benchmarks.regret.grid import GRID, Point, next_unit, unit_lr
+from benchmarks.regret.oracle import SEEDS, Oracle, capped_losses, task_hash
+from benchmarks.regret.problem import Task
+from benchmarks.regret.runs import final_loss, held_out_loss
+
+logger = logging.getLogger(__name__)
+
+MOST = 60  # points of a sweep; more means that the task is ill posed
+
+
+def sweep_task(task: Task) -> Oracle:
+    """Train the planned run at every lr of the sweep with every seed.
+
+    Raises:
+        RuntimeError: the sweep does not end within `MOST` lrs.
+    """
+    began = time.process_time()
+    problems = [task.build(seed) for seed in SEEDS]
+    initial = tuple(_rounded(held_out_loss(problem)) for problem in problems)
+    default = problems[0].optimizer.param_groups[0]["lr"]
+    start = GRID * round(20 * math.log10(default) / GRID)
+    rows: dict[int, tuple[float | None, ...]] = {}
+    points: dict[int, Point] = {}
+    while (unit := next_unit(points, float(np.mean(initial)), start)) is not None:
+        if len(points) == MOST:
+            raise RuntimeError(
+                f"the sweep of {task.name!r} has not ended after {MOST} lrs, from "
+                f"{unit_lr(min(points)):g} to {unit_lr(max(points)):g}: make the task well posed."
+            )
+        losses = [final_loss(task, unit_lr(unit), seed) for seed in SEEDS]
+        rows[unit] = tuple(None if loss is None else _rounded(loss) for loss in losses)
+        points[unit] = _point(rows[unit], initial)
+        logger.info("%s lr=%g losses=%s", task.name, unit_lr(unit), rows[unit])
+    return _finished(task, initial, rows, points, time.process_time() - began)
+
+
+def _point(row: tuple[float | None, ...], initial: tuple[float, ...]) -> Point:
+    loss = float(np.mean(capped_losses(row, initial)))
+    finite = [value for value in row if value is not None]
+    stable = len(finite) == len(row) and float(np.mean(finite)) < float(np.mean(initial))
+    return Point(loss, stable)
+
+
+def _finished(
+    task: Task,
+    initial: tuple[float, ...],
+    rows: dict[int, tuple[float | None, ...]],
+    points: dict[int, Point],
+    seconds: float,
+) -> Oracle:
+    units = sorted(rows)
+    stable = [unit for unit in units if points[unit].stable]
+    if not stable:
+        raise RuntimeError(f"task {task.name!r} does not train at any lr: make it well posed.")
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+    return Oracle(
+        task=task.name,
+        hash=task_hash(task),
+        steps=task.train_steps,
+        seeds=SEEDS,
+        initial=initial,
+        lrs=tuple(unit_lr(unit) for unit in units),
+        losses=tuple(rows[unit] for unit in units),
+        last_stable_lr=unit_lr(stable[-1]),
+        seconds=round(seconds, 1),
+        date=datetime.date.today().isoformat(),
+        versions=versions,
+    )
+
+
+def _rounded(loss: float) -> float:
+    return float(f"{loss:.7g}")
