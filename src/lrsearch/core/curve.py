@@ -45,7 +45,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         for name in ("lr", "loss"):
-            values = np.array(getattr(self, name), dtype=np.float64).reshape(-1)
+            values = _floats(getattr(self, name)).reshape(-1)
             values.setflags(write=False)
             object.__setattr__(self, name, values)
         if self.lr.shape != self.loss.shape:
@@ -71,7 +71,7 @@ class Curve:
             self.loss.tobytes(),
             self.stop,
             self.lane,
-            np.array(self.evaluations, dtype=np.float64).tobytes(),
+            _floats(self.evaluations).tobytes(),
         )
 
     def finite(self) -> Curve:
@@ -95,6 +95,13 @@ class Curve:
         lrs, index = np.unique(self.lr, return_inverse=True)
         means = np.bincount(index, weights=self.loss) / np.bincount(index)
         return replace(self, lr=lrs, loss=means)
+
+
+def _floats(values: npt.ArrayLike) -> FloatArray:
+    """Copy; every NaN becomes the same one: 0/0 has other bits than a NaN read from a file."""
+    array = np.array(values, dtype=np.float64)
+    array[np.isnan(array)] = np.nan
+    return array
 
 
 def smooth(values: npt.ArrayLike, beta: float = 0.9) -> FloatArray:

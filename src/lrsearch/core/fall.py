@@ -102,7 +102,7 @@ def fit_fall(x: FloatArray, y: FloatArray) -> Fall:
         spread=float(np.sqrt(likelihood @ (middles - middle) ** 2)),
         drop=math.ldexp(drop, exponent),
         level=math.ldexp(level, exponent),
-        noise=math.ldexp(math.sqrt(variance * len(y) / weight.sum()), exponent),
+        noise=math.ldexp(math.sqrt(variance), exponent),
         evidence=float((lines.error_without_fall() - errors[best]) / variance),
         points=len(x),
     )
@@ -148,7 +148,7 @@ def _reliability(y: FloatArray) -> FloatArray:
     padded = np.pad(second, (width // 2, width - 1 - width // 2), mode="edge")
     local = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
     usual = max(2.0 * float(np.quantile(local, 0.3)), 0.02 * float(np.ptp(y)), 1e-300)
-    return np.minimum(1.0, usual / np.maximum(local, 1e-300)) ** 2
+    return np.asarray(np.minimum(1.0, usual / np.maximum(local, 1e-300)) ** 2)
 
 
 def _binned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -156,9 +156,12 @@ def _binned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, Float
     bins = min(len(x), _BINS)
     index = np.arange(len(x)) * bins // len(x)
     reliable = _reliability(y)
-    weight = np.bincount(index, reliable)
-    means = (np.bincount(index, reliable * values) / weight for values in (x, y))
-    return next(means), next(means), weight
+    weight = np.asarray(np.bincount(index, reliable), dtype=np.float64)
+    return (
+        np.bincount(index, reliable * x) / weight,
+        np.bincount(index, reliable * y) / weight,
+        weight,
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def geometric(start: float, stop: float, count: int) -> FloatArray:
         [0.001, 0.01, 0.1]
     """
     _check_range(start, stop, count)
-    return _exact_ends(np.exp(np.linspace(math.log(start), math.log(stop), count)), start, stop)
+    return _exact_ends(10.0 ** np.linspace(math.log10(start), math.log10(stop), count), start, stop)
 
 
 def linear(start: float, stop: float, count: int) -> FloatArray:

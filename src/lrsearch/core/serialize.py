@@ -6,6 +6,7 @@ import enum
 import json
 import math
 import os
+import reprlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -178,23 +179,23 @@ def _floats(value: object) -> tuple[float, ...]:
 def _float(value: object) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number and value not in ("nan", "inf", "-inf"):
-        raise TypeError(f"expected a number, got {value!r}")
+        raise TypeError(f"expected a number, got {reprlib.repr(value)}")
     return float(value)  # type: ignore[arg-type]
 
 
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise TypeError(f"expected a whole number, got {value!r}")
+        raise TypeError(f"expected a whole number, got {reprlib.repr(value)}")
     return value
 
 
 def _typed(kind: type[_Kind], value: object) -> _Kind:
     if not isinstance(value, kind):
-        raise TypeError(f"expected a {kind.__name__}, got {value!r}")
+        raise TypeError(f"expected a {kind.__name__}, got {reprlib.repr(value)}")
     return value
 
 
 def _named(kind: type[_Member], name: object) -> _Member:
     if not isinstance(name, str) or name not in kind.__members__:
-        raise TypeError(f"expected one of {', '.join(kind.__members__)}, got {name!r}")
+        raise TypeError(f"expected one of {', '.join(kind.__members__)}, got {reprlib.repr(name)}")
     return kind[name]

@@ -9,7 +9,7 @@ from lrsearch.core.curve import Stop
 
 __all__ = ["StopRule", "Watch"]
 
-_OPENING = 3  # losses whose median is the level at the start
+_OPENING = 3  # losses that tell the level at the start
 _BETA = 0.8  # smoothing of the running level
 _EXPLOSION = 10.0  # one loss this many scales above the start ends the lane at once
 _NOISES = 8.0  # a change of this many standard deviations of the noise is a real one
@@ -41,8 +41,11 @@ class Watch:
 
     @property
     def start(self) -> float:
-        """The level of the first losses: their median."""
-        return sorted(self.opening)[len(self.opening) // 2]
+        """The level at the start: the median of the first losses, or the very first one.
+
+        A lane that learns fast is half way down by its third loss.
+        """
+        return max(self.opening[0], sorted(self.opening)[len(self.opening) // 2])
 
     @property
     def change(self) -> float:

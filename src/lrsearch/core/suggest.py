@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from lrsearch.core.curve import Curve, Stop, smooth
 from lrsearch.core.fall import Fall, fit_fall
 from lrsearch.core.outcome import Status
+from lrsearch.core.turning import fit_turning
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["RULES", "Suggestion", "suggest"]
 
 FloatArray = npt.NDArray[np.float64]
-_FEWEST = 5  # finite points from which anything can be read
+_FEWEST = 8  # finite points from which anything can be read: fewer fit any broken line
+_HUGE = 1e200  # squares and slopes of larger losses overflow, and no rule needs to tell them apart
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Suggestion:
 
     Attributes:
         lr: the learning rate, NaN when ``status.found`` is false.
-        low: where the loss begins to fall.
-        high: where it stops falling.
+        low: where the loss begins to fall, or ``lr`` when a rule reads one below that.
+        high: where it stops falling, or ``lr`` when a rule reads one above that.
         status: what happened and what to do.
         why: one sentence on how the number came about.
         rule: the rule that gave it.
@@ -50,13 +52,14 @@ def suggest(curve: Curve, rule: str = "default") -> Suggestion:
 
     Args:
         curve: raw losses against learning rates.
-        rule: ``"default"``, ``"steepest"``, ``"valley"``, ``"minimum"`` or ``"slide"``.
+        rule: ``"default"``, ``"steepest"``, ``"valley"``, ``"minimum"``, ``"slide"`` or
+            ``"turning"``.
 
     Returns:
-        The suggestion; its status says when there is none. Never raises for a bad curve.
+        The suggestion; its status says when there is none. No loss makes it raise.
 
     Raises:
-        InvalidArgument: the rule is unknown.
+        InvalidArgument: the rule is unknown, or a learning rate is not positive and finite.
 
     Example:
         >>> lrs = np.geomspace(1e-5, 1, 101)
@@ -68,23 +71,30 @@ def suggest(curve: Curve, rule: str = "default") -> Suggestion:
     if rule not in RULES:
         names = ", ".join(repr(name) for name in RULES)
         raise InvalidArgument.of("rule", rule, f"one of {names}")
+    for lr in curve.lr[~((curve.lr > 0.0) & np.isfinite(curve.lr))]:
+        raise InvalidArgument.of("curve.lr", float(lr), "positive, finite learning rates")
     points = curve.finite()
     if len(curve) and not len(points):
         return _none(rule, Status.NOT_FINITE)
-    points = points.by_rung()
+    completed = curve.stop is Stop.COMPLETED and len(points) == len(curve)
+    points = replace(points, loss=np.clip(points.loss, -_HUGE, _HUGE)).by_rung()
     if len(points) < _FEWEST:
-        return _none(rule, Status.TOO_FEW_POINTS)
+        diverged = curve.stop is Stop.DIVERGED
+        return _none(rule, Status.DIVERGED if diverged else Status.TOO_FEW_POINTS)
     fall = fit_fall(np.log10(points.lr), points.loss)
     if not fall.significant:
-        rose = curve.stop is not Stop.COMPLETED
-        return _none(rule, Status.DIVERGED if rose else Status.NO_SIGNAL)
+        return _none(rule, Status.NO_SIGNAL if completed else Status.DIVERGED)
     lr = float(np.clip(RULES[rule](points, fall), points.lr[0], points.lr[-1]))
     # Falling to the very last point, with nothing to show that it could not fall further.
-    at_edge = curve.stop is Stop.COMPLETED and fall.end >= np.log10(points.lr[-1]) - 1e-9
+    if rule == "turning":
+        falls_to_the_end = not fit_turning(np.log10(points.lr), points.loss).turned
+    else:
+        falls_to_the_end = fall.end >= np.log10(points.lr[-1]) - 1e-9
+    at_edge = completed and falls_to_the_end
     return Suggestion(
         lr=lr,
-        low=float(10.0**fall.begin),
-        high=float(10.0**fall.end),
+        low=min(float(10.0**fall.begin), lr),
+        high=max(float(10.0**fall.end), lr),
         status=Status.AT_EDGE if at_edge else Status.FOUND,
         why=_why(rule, lr, fall),
         rule=rule,
@@ -148,19 +158,34 @@ def slide(points: Curve, fall: Fall) -> float:
     return float(lrs[left])
 
 
+def turning(points: Curve, fall: Fall) -> float:
+    """The learning rate at which the loss turns from falling to rising.
+
+    For ladders with long rungs. There the net is trained on every rung until that rung has no
+    more to give, so the loss falls in stairs, in step with the training, and where it falls most
+    says little about the learning rate; where it turns up, a larger one does harm. The place is
+    that of :func:`lrsearch.core.turning.fit_turning`. On rungs of one or a few updates it is
+    far too large: there the loss still falls on its way to divergence.
+
+    Source: the reading by eye in Microsoft ai-edu, "Searching the optimal learning rate".
+    """
+    return float(10.0 ** fit_turning(np.log10(points.lr), points.loss).at)
+
+
 RULES: dict[str, Callable[[Curve, Fall], float]] = {
     "default": default,
     "steepest": steepest,
     "valley": valley,
     "minimum": minimum,
     "slide": slide,
+    "turning": turning,
 }
 
 
 def _trimmed(points: Curve) -> tuple[FloatArray, FloatArray]:
     losses = smooth(points.loss)
     first, last = len(losses) // 10, len(losses) - 5
-    if last - first < _FEWEST:
+    if last - first < 5:
         first, last = 0, len(losses)
     return points.lr[first:last], losses[first:last]
 
@@ -192,8 +217,13 @@ def _none(rule: str, status: Status) -> Suggestion:
 
 def _why(rule: str, lr: float, fall: Fall) -> str:
     low, high = (10.0 ** (fall.middle + side * 2.0 * fall.spread) for side in (-1, 1))
-    return (
+    falls = (
         f"The loss falls by {fall.drop:.3g} (noise {fall.noise:.2g}) between "
-        f"lr {10.0**fall.begin:.2g} and {10.0**fall.end:.2g}; rule {rule!r} reads {lr:.2g}, "
+        f"lr {10.0**fall.begin:.2g} and {10.0**fall.end:.2g}"
+    )
+    if rule == "turning":
+        return f"{falls}; rule 'turning' reads {lr:.2g}, the likeliest place for it to turn up."
+    return (
+        f"{falls}; rule {rule!r} reads {lr:.2g}, "
         f"and the noise allows {low:.2g} to {high:.2g} for the middle of the fall."
     )

@@ -63,8 +63,7 @@ class RangeTest:
                 object.__setattr__(self, field, grid.positive(field, value))
         if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
             raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
-        if isinstance(self.steps, bool) or self.steps != int(self.steps) or self.steps < 10:
-            raise InvalidArgument.of("steps", self.steps, "a whole number from 10")
+        object.__setattr__(self, "steps", grid.whole("steps", self.steps, 10))
         if self.rule not in RULES:
             raise InvalidArgument.of("rule", self.rule, f"one of {', '.join(map(repr, RULES))}")
 
@@ -85,9 +84,21 @@ class RangeTest:
     def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
         """Read the climb, or say why there was none."""
         answer = suggest(curves[max(curves)], self.rule)
-        if answer.status is Status.TOO_FEW_POINTS and max(curves) == _SCOUT:
-            return replace(answer, status=Status.NOT_FINITE, why=Status.NOT_FINITE.value)
-        return answer
+        status = None if answer.status.found else self._reason(curves)
+        return answer if status is None else replace(answer, status=status, why=status.value)
+
+    def _reason(self, curves: Curves) -> Status | None:
+        """Return a better reason than the last curve by itself can give, if there is one."""
+        if _SCOUT not in curves:
+            return None
+        scout, climb = curves[_SCOUT], curves.get(_CLIMB)
+        if climb is None:
+            # Our own lowest lr cannot break anything; one that was given may.
+            blameless = self.min_lr is None or len(scout.finite()) == 0
+            return Status.NOT_FINITE if blameless else Status.DIVERGED
+        # The same batch broke both, at learning rates far apart: it is the batch.
+        broken = scout.stop is climb.stop is Stop.NOT_FINITE and len(scout) == len(climb)
+        return Status.NOT_FINITE if broken and 10 * climb.lr[-1] < scout.lr[-1] else None
 
     def _limits(self) -> tuple[float, float]:
         low = self.min_lr or min(_LOWEST, (self.max_lr or _HIGHEST) / _SPAN)
@@ -123,7 +134,7 @@ def _climb(low: float, high: float, steps: int) -> Probe:
 
 def _first_move(scout: Curve) -> float:
     """The first learning rate whose update moved the scout's loss beyond its noise."""
-    losses = scout.finite().loss
+    losses = np.clip(scout.finite().loss, -1e200, 1e200)  # differences must not overflow
     start = float(np.median(losses[:3]))
     limit = max(5.0 * noise(losses), 0.02 * float(np.quantile(np.abs(losses - start), 0.75)))
     moved = np.flatnonzero(np.abs(losses - start) > limit)

@@ -82,10 +82,9 @@ class Sweep:
         """Take the candidate with the lowest final loss; low and high are its neighbours."""
         lrs = self.candidates()
         losses = [final_loss(curves[lane]) for lane in range(len(lrs))]
-        nan = float("nan")
-        if not np.isfinite(losses).any():
-            status = _why_none(curves)
-            return Suggestion(nan, nan, nan, status, status.value, self.name)
+        status = _why_none(curves, losses)
+        if status is not None:
+            return Suggestion(math.nan, math.nan, math.nan, status, status.value, self.name)
         best = int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
         low, high = lrs[max(best - 1, 0)], lrs[min(best + 1, len(lrs) - 1)]
         inside = 0 < best < len(lrs) - 1
@@ -102,6 +101,13 @@ class Sweep:
         )
 
 
-def _why_none(curves: Curves) -> Status:
-    at_once = all(len(curve.finite()) == 0 for curve in curves.values())
-    return Status.NOT_FINITE if at_once else Status.DIVERGED
+def _why_none(curves: Curves, losses: list[float]) -> Status | None:
+    """Return why no candidate can be preferred, or ``None`` when one can."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if finite:
+        # All lanes see the same batches, so without any learning the losses are the same.
+        same = max(losses) - min(losses) <= 1e-9 * abs(finite[0])
+        return Status.NO_SIGNAL if same and len(losses) > 1 else None
+    # Broken before the first update, or only the held-out loss is.
+    blameless = all(len(curve.finite()) in (0, len(curve)) for curve in curves.values())
+    return Status.NOT_FINITE if blameless else Status.DIVERGED

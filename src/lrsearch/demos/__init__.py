@@ -1,0 +1,1 @@
+"""Small real problems, used by the command line, the tutorial and the tests."""

@@ -1,0 +1,1 @@
+"""Drawing and writing finished results. Nothing here runs a search."""
