@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from lrsearch.find import find_lr, search
     from lrsearch.methods.ladder import Ladder
+    from lrsearch.methods.race import Race
     from lrsearch.methods.range_test import RangeTest
     from lrsearch.methods.sweep import Sweep
     from lrsearch.result import Result
@@ -43,6 +44,7 @@ _HOMES = {
     "Ladder": "lrsearch.methods.ladder",
     "MissingDependency": "lrsearch.errors",
     "NoLearningRateFound": "lrsearch.errors",
+    "Race": "lrsearch.methods.race",
     "RangeTest": "lrsearch.methods.range_test",
     "Result": "lrsearch.result",
     "Segment": "lrsearch.core.grid",
@@ -63,6 +65,7 @@ __all__ = [
     "Ladder",
     "MissingDependency",
     "NoLearningRateFound",
+    "Race",
     "RangeTest",
     "Result",
     "Segment",

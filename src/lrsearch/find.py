@@ -10,6 +10,7 @@ from lrsearch.core.search import Method, Plan, run_search
 from lrsearch.core.trainable import Trainable
 from lrsearch.errors import InvalidArgument, MissingDependency, NoLearningRateFound
 from lrsearch.methods.ladder import Ladder
+from lrsearch.methods.race import Race
 from lrsearch.methods.range_test import RangeTest
 from lrsearch.methods.sweep import Sweep
 from lrsearch.report.console import live_progress
@@ -25,6 +26,7 @@ __all__ = ["find_lr", "search"]
 _METHODS: dict[str, Callable[..., Method]] = {
     "range": RangeTest,
     "ladder": Ladder,
+    "race": Race,
     "sweep": Sweep,
 }
 
@@ -67,12 +69,13 @@ def find_lr(
         train_loader: any iterable of batches that can be read again, or a function that
             returns one. It is cycled when it is short.
         compute_loss: ``compute_loss(model, batch)`` for any other batch or loss.
-        val_loader: held-out batches, by which a sweep is ranked.
+        val_loader: held-out batches, by which race and sweep are ranked.
         train_steps: optimizer updates of the planned run.
         schedule: shape of the planned run's learning rate, see
             :mod:`lrsearch.core.schedule`.
-        method: ``"range"``, ``"ladder"``, ``"sweep"``, a settings object such as
-            ``RangeTest(steps=200)``, or ``"auto"``.
+        method: ``"range"``, ``"ladder"``, ``"race"``, ``"sweep"``, a settings object such as
+            ``RangeTest(steps=200)``, or ``"auto"``: a race when ``train_steps`` is given, else
+            a range test.
         min_lr, max_lr: bounds, for the first parameter group; found when not given.
             ``start_lr`` and ``end_lr`` mean the same.
         accumulate: batches whose gradients make one update.
@@ -103,6 +106,7 @@ def find_lr(
     """
     chosen = _method(
         method,
+        train_steps,
         low=_either("min_lr", min_lr, "start_lr", start_lr),
         high=_either("max_lr", max_lr, "end_lr", end_lr),
     )
@@ -160,7 +164,7 @@ def search(
     Raises:
         NoLearningRateFound: the search has no answer and ``throw`` is true.
     """
-    chosen = _method(method)
+    chosen = _method(method, train_steps)
     plan = Plan(
         train_steps=train_steps,
         schedule=schedule,
@@ -176,13 +180,19 @@ def search(
     return result
 
 
-def _method(method: str | Method, low: float | None = None, high: float | None = None) -> Method:
+def _method(
+    method: str | Method,
+    train_steps: int | None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Method:
     """Return the settings object that ``method`` names, with the bounds that were given."""
     bounds = {
         name: value for name, value in (("min_lr", low), ("max_lr", high)) if value is not None
     }
     if isinstance(method, str):
-        name = "range" if method == "auto" else method
+        automatic = "range" if train_steps is None else "race"
+        name = automatic if method == "auto" else method
         if name not in _METHODS:
             names = ", ".join(repr(word) for word in ("auto", *_METHODS))
             raise InvalidArgument.of("method", method, f"one of {names}, or a settings object")

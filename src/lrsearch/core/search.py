@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.grid import whole
+from lrsearch.core.lockstep import run_together
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import StopRule, Watch
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, Trainable
+from lrsearch.core.trainable import Evaluable, LanesFailed, ManyLanes, Trainable
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
@@ -125,9 +126,8 @@ def run_search(
     curves: dict[int, Curve] = {}
     try:
         while probes := method.next_probes(curves, plan):
-            for probe in probes:
-                lanes.enter(probe)
-                curves[probe.lane] = _run_probe(trainable, probe, curves.get(probe.lane), observer)
+            for some in lanes.batches(probes):
+                curves.update(_run_probes(trainable, lanes, some, curves, observer))
     finally:
         trainable.restore(origin)
     suggestion = method.conclude(curves, plan)
@@ -135,7 +135,7 @@ def run_search(
         suggestion,
         curves=tuple(curves[lane] for lane in sorted(curves)),
         cost=_cost(curves, plan, time.perf_counter() - began),
-        settings=_settings(method, plan),
+        settings={**_settings(method, plan), **lanes.settings},
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Evaluable", "Snapshot", "Trainable"]
+__all__ = ["Evaluable", "LaneGroup", "LanesFailed", "ManyLanes", "Snapshot", "Trainable"]
 
 Snapshot = TypeVar("Snapshot")
 
@@ -60,4 +61,63 @@ class Evaluable(Protocol):
 
     def evaluate(self) -> float:
         """Return the held-out loss of the current state."""
+        ...
+
+
+class LanesFailed(Exception):
+    """Lanes cannot be trained together any further; one at a time they still may."""
+
+
+class LaneGroup(Protocol):
+    """Copies of one training that make every update together, each at its own learning rate.
+
+    All lanes see the same batches and the same random draws. The trainable that they came
+    from stays as it was.
+    """
+
+    def step(self, lrs: Sequence[float]) -> list[float]:
+        """Update every live lane at its learning rate; return their losses before it.
+
+        Raises:
+            LanesFailed: the lanes cannot go on together.
+        """
+        ...
+
+    def drop(self, lanes: Sequence[int]) -> None:
+        """Take lanes out, by their places among the live ones."""
+        ...
+
+    def evaluate(self, lanes: Sequence[int] | None = None) -> list[float]:
+        """Return the held-out losses of live lanes, by their places; of all when not given.
+
+        Raises:
+            LanesFailed: they cannot be evaluated together.
+        """
+        ...
+
+    def close(self) -> None:
+        """Put the trainable back into the state it had when the lanes began."""
+        ...
+
+
+@runtime_checkable
+class ManyLanes(Protocol):
+    """A trainable that can train several lanes faster together than one after the other.
+
+    Attributes:
+        why_not: why the last call of :meth:`lanes` returned ``None``.
+    """
+
+    why_not: str
+
+    def lanes(self, count: int, steps: int) -> LaneGroup | None:
+        """Return lanes that begin at the present state.
+
+        Args:
+            count: how many lanes.
+            steps: updates that each is going to make at most.
+
+        Returns:
+            The lanes, or ``None`` when training them together is impossible or no faster.
+        """
         ...

@@ -1,0 +1,136 @@
+"""The race: close to the best rate of the planned run, within its budget, at every size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrsearch.core.outcome import Outcome, Status
+from lrsearch.core.schedule import multipliers
+from lrsearch.core.search import Plan, run_search
+from lrsearch.errors import InvalidArgument
+from lrsearch.methods.race import Race
+from tests.core.toys import Judged, Quadratic, Scripted
+
+
+def race(trainable: Any, steps: int, schedule: str = "constant", **settings: Any) -> Outcome:
+    return run_search(trainable, Race(**settings), Plan(steps, schedule))
+
+
+def planned_run(trainable: Judged, lr: float, steps: int, schedule: str) -> float:
+    for multiplier in multipliers(schedule, steps):
+        trainable.step(lr * float(multiplier))
+    return trainable.exact_loss
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one-cycle", "wsd"])
+@pytest.mark.parametrize("budget", [1.0, 3.0])
+def test_the_answer_reaches_nearly_what_the_best_of_a_sweep_reaches(
+    budget: float, schedule: str
+) -> None:
+    def toy(seed: int = 0) -> Judged:
+        return Judged(curvature=(0.1, 1.0, 10.0), noise=0.1, seed=seed)
+
+    answer = race(toy(), 300, schedule, budget=budget)
+    grid = 10.0 ** np.arange(-3.0, -0.6, 0.1)
+    start = toy().exact_loss
+
+    def mean_loss(lr: float) -> float:
+        losses = [planned_run(toy(seed), lr, 300, schedule) for seed in range(8)]
+        return float(
+            np.mean([min(loss, start) if math.isfinite(loss) else start for loss in losses])
+        )
+
+    best = min(mean_loss(lr) for lr in grid)
+    assert answer.status is Status.FOUND
+    assert (mean_loss(answer.lr) - best) / (start - best) < 0.05
+
+
+@pytest.mark.parametrize("budget", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_the_budget_is_kept(steps: int, budget: float) -> None:
+    answer = race(Judged(noise=0.1), steps, budget=budget)
+    assert answer.cost.runs is not None
+    assert 0.4 * budget < answer.cost.runs < 1.25 * budget
+
+
+def test_decisions_depend_on_the_curves_alone() -> None:
+    method, plan = Race(), Plan(200, "linear", can_evaluate=True)
+    curves = {curve.lane: curve for curve in race(Judged(noise=0.1), 200, "linear").curves}
+    assert method.next_probes(curves, plan) == ()
+    assert method.conclude(curves, plan) == method.conclude(curves, plan)
+    assert method.next_probes({}, plan) == method.next_probes({}, plan) != ()
+    with pytest.raises(ValueError, match="not over"):
+        method.conclude({}, plan)
+
+
+def test_lanes_start_alike_and_see_the_same_batches() -> None:
+    toy = Judged(noise=0.3)
+    answer = race(toy, 200)
+    first_losses = {float(curve.loss[0]) for curve in answer.curves}
+    assert len(first_losses) == 1
+    place, lanes = 0, []
+    for curve in answer.curves:
+        lanes.append(toy.batches[place : place + len(curve)])
+        place += len(curve)
+    longest = max(lanes, key=len)
+    assert all(lane == longest[: len(lane)] for lane in lanes)
+
+
+def test_without_a_held_out_loss_the_training_loss_ranks() -> None:
+    answer = race(Quadratic(curvature=(1.0, 10.0)), 200)
+    assert answer.cost.evaluations == 0
+    assert 0.02 < answer.lr < 0.2
+
+
+def test_each_lane_runs_the_whole_shape_of_the_schedule() -> None:
+    answer = race(Judged(noise=0.1), 400, "one-cycle")
+    for curve in answer.curves[1:]:
+        expected = multipliers("one-cycle", len(curve))
+        assert curve.lr / curve.lr.max() == pytest.approx(expected / expected.max())
+
+
+@pytest.mark.parametrize("steps", [1, 5, 15, 40])
+def test_a_budget_too_small_for_a_rung_is_spent_on_a_range_test(steps: int) -> None:
+    answer = race(Judged(), steps, budget=0.5)
+    assert answer.rule == "default"
+    assert answer.cost.steps <= 10 + steps
+
+
+def test_lanes_that_all_break_are_said_to_have_diverged() -> None:
+    class Breaks(Quadratic):
+        def step(self, lr: float) -> float:
+            loss = super().step(lr)
+            return loss if len(self.lrs) < 2 or lr < 1e-30 else math.nan
+
+    answer = race(Breaks(), 500)
+    assert answer.status is Status.DIVERGED
+    assert math.isnan(answer.lr)
+
+
+def test_lanes_of_which_none_learns_give_no_signal() -> None:
+    answer = race(Scripted(np.ones(5000)), 500)
+    assert answer.status is Status.NO_SIGNAL
+
+
+def test_an_optimum_beyond_a_bound_is_said_to_be_at_the_edge() -> None:
+    answer = race(Judged(), 300, max_lr=0.001)
+    assert answer.status is Status.AT_EDGE
+    assert answer.lr == pytest.approx(0.001)
+
+
+def test_the_planned_length_is_needed() -> None:
+    with pytest.raises(InvalidArgument, match="train_steps"):
+        run_search(Judged(), Race(), Plan())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"budget": 0}, {"budget": math.nan}, {"min_lr": -1}, {"min_lr": 1.0, "max_lr": 0.1}],
+)
+def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        Race(**settings)

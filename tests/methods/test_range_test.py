@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrsearch.core.curve import Stop
+from lrsearch.core.outcome import Outcome, Status
+from lrsearch.core.search import Plan, run_search
+from lrsearch.errors import InvalidArgument
+from lrsearch.methods.range_test import RangeTest
+from tests.core.toys import Quadratic, Scripted, SineNet
+
+SCOUT, CLIMB = 0, 1
+
+
+def find(trainable: Any, **options: Any) -> Outcome:
+    return run_search(trainable, RangeTest(**options), Plan())
+
+
+def noisy(seed: int = 0, **options: Any) -> Quadratic:
+    """Twenty directions with curvatures over three decades; gradient descent diverges at 0.02."""
+    return Quadratic(np.geomspace(0.1, 100.0, 20), noise=0.1, seed=seed, **options)
+
+
+PROBLEMS: dict[str, Callable[[int], Any]] = {"quadratic": noisy, "two-layer net": SineNet}
+
+
+# ----------------------------------------------------------------------- bounds that are given
+
+
+@settings(max_examples=50)
+@given(min_lr=st.floats(1e-9, 1e-4), factor=st.floats(2.0, 1e5), steps=st.integers(10, 120))
+def test_given_bounds_are_respected_exactly(min_lr: float, factor: float, steps: int) -> None:
+    # A flat problem ends by itself at no lr, so every step asked for is made.
+    outcome = find(Quadratic((0.0,)), min_lr=min_lr, max_lr=min_lr * factor, steps=steps)
+    (curve,) = outcome.curves
+    assert len(curve) == outcome.cost.steps == steps
+    assert (curve.lr[0], curve.lr[-1]) == (min_lr, min_lr * factor)
+    assert (np.diff(curve.lr) > 0).all()
+
+
+def test_a_given_lower_bound_is_where_the_climb_begins() -> None:
+    outcome = find(noisy(), min_lr=3e-6)
+    assert outcome.curves[CLIMB].lr[0] == 3e-6
+    assert outcome.status is Status.FOUND
+
+
+def test_a_given_upper_bound_is_where_the_climb_ends() -> None:
+    outcome = find(noisy(), max_lr=0.015)
+    assert outcome.curves[CLIMB].lr[-1] == 0.015
+    assert max(curve.lr.max() for curve in outcome.curves) == 0.015
+
+
+def test_a_range_that_ends_before_the_loss_has_fallen_is_at_the_edge() -> None:
+    outcome = find(noisy(), min_lr=1e-7, max_lr=1e-3)
+    assert outcome.status is Status.AT_EDGE
+    assert outcome.curves[0].lr[-1] == 1e-3
+    assert "Widen" in outcome.status.value
+
+
+# ---------------------------------------------------------------------- bounds that are found
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("steps", [40, 100, 300])
+@pytest.mark.parametrize("seed", range(3))
+def test_scout_and_climb_together_keep_to_the_steps(name: str, steps: int, seed: int) -> None:
+    outcome = find(PROBLEMS[name](seed), steps=steps)
+    assert outcome.cost.steps <= steps
+    assert len(outcome.curves[SCOUT]) <= steps // 4
+    assert len(outcome.curves) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_the_range_is_found_at_any_scale_of_the_lr(seed: int, size: float) -> None:
+    # Curvatures times 1e4 want learning rates divided by 1e4.
+    problem = Quadratic(size * np.geomspace(0.1, 100.0, 20), noise=0.1, seed=seed)
+    climb = find(problem).curves[CLIMB]
+    assert climb.stop is Stop.DIVERGED
+    assert climb.lr[0] < 1e-3 * 0.02 / size  # begins where nothing moves
+    assert 0.02 / size < climb.lr[-1] < 0.02 / size * 10  # ends a little above divergence
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_scout_and_climb_start_from_the_same_state_on_the_same_batches(name: str) -> None:
+    scout, climb = find(PROBLEMS[name](0)).curves
+    assert scout.loss[0] == climb.loss[0]
+    assert climb.lr[0] < climb.lr[-1]
+
+
+def test_divergence_ends_the_climb_before_the_last_lr_asked_for() -> None:
+    problem = noisy()
+    outcome = find(problem, min_lr=1e-6, max_lr=1e3, steps=200)
+    (curve,) = outcome.curves
+    assert curve.stop is Stop.DIVERGED
+    assert curve.lr[-1] < 0.2
+    assert outcome.status is Status.FOUND
+
+
+def test_a_problem_that_never_diverges_is_climbed_past_the_edge_until_it_has_fallen() -> None:
+    class Sign(Quadratic):
+        """Steps of the size of the lr towards zero, from far away: sign descent."""
+
+        def step(self, lr: float) -> float:
+            loss = float(np.abs(self.weights).sum())
+            self.weights = self.weights - np.sign(self.weights) * np.minimum(
+                lr, np.abs(self.weights)
+            )
+            return loss
+
+    outcome = find(Sign((1.0,), start=1e6))
+    assert outcome.status is Status.FOUND
+    assert outcome.curves[CLIMB].lr[-1] > 1e4  # the scout's own end
+    ratios = np.diff(np.log(outcome.curves[CLIMB].lr))
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-6)
+
+
+# --------------------------------------------------------------------------- what it answers
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("steps", [100, 200])
+def test_the_answer_moves_little_with_the_seed(name: str, steps: int) -> None:
+    # Fault 15: with the peers it moves by decades.
+    outcomes = [find(PROBLEMS[name](seed), steps=steps) for seed in range(10)]
+    found = [math.log10(outcome.lr) for outcome in outcomes if outcome.status.found]
+    assert len(found) >= 8
+    assert np.std(found) < 0.3
+
+
+@pytest.mark.parametrize("shift", [-100.0, 30.0])
+@pytest.mark.parametrize("scale", [1e-3, 1000.0])
+def test_the_answer_does_not_care_how_the_loss_is_shifted_or_scaled(shift, scale) -> None:
+    plain = find(noisy())
+    for other in (find(noisy(shift=shift)), find(noisy(scale=scale))):
+        assert other.status is plain.status
+        assert other.lr == pytest.approx(plain.lr, rel=1e-6)
+        assert [len(curve) for curve in other.curves] == [len(curve) for curve in plain.curves]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_answer_is_a_stable_lr_that_learns(noise: float) -> None:
+    for top in (0.3, 10.0, 4000.0):
+        problem = Quadratic(np.geomspace(top / 100, top, 10), noise=noise)
+        outcome = find(problem)
+        assert outcome.status is Status.FOUND
+        assert 1e-4 / top < outcome.lr < 2.0 / top
+        assert problem.closed_form(outcome.lr, 3000) < 0.5 * problem.closed_form(0.0, 0)
+
+
+def test_a_used_trainable_gives_the_answer_of_a_fresh_one() -> None:
+    # Fault 3: a peer started at global step 50 stops after one point.
+    used = noisy()
+    used.scale = 1.0
+    before = used.snapshot()
+    find(used)
+    assert repr(used.snapshot()) == repr(before)
+    again = find(used)
+    fresh = find(noisy())
+    assert again.curves == fresh.curves
+    assert again.lr == fresh.lr
+
+
+def test_a_problem_without_learning_has_no_signal() -> None:
+    class Deaf(Quadratic):
+        def step(self, lr: float) -> float:
+            return 2.3 + 0.1 * float(self.random.standard_normal())
+
+    for seed in range(10):
+        assert find(Deaf(seed=seed)).status is Status.NO_SIGNAL
+
+
+# ------------------------------------------------------------------------------------ broken
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_loss_that_is_broken_from_the_start_is_not_blamed_on_the_lr(bad, at: int) -> None:
+    outcome = find(Scripted([2.0] * at + [bad] * 300))
+    assert outcome.status is Status.NOT_FINITE
+    assert outcome.cost.steps == at + 1
+
+
+@pytest.mark.parametrize("at", [2, 5, 20])
+def test_a_batch_that_is_broken_at_any_lr_is_not_blamed_on_the_lr(at: int) -> None:
+    outcome = find(Scripted([2.0] * at + [math.nan] * 300))
+    assert outcome.status is Status.NOT_FINITE
+    assert [len(curve) for curve in outcome.curves] == [at + 1, at + 1]
+
+
+def test_a_given_lower_bound_that_breaks_everything_is_told_to_be_lowered() -> None:
+    outcome = find(Quadratic((1.0, 10.0)), min_lr=1e200)
+    assert outcome.status is Status.DIVERGED
+    assert "Lower min_lr" in outcome.why
+
+
+# ----------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"steps": 9}, "steps"),
+        ({"steps": 50.5}, "steps"),
+        ({"steps": "100"}, "steps"),
+        ({"steps": None}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"min_lr": 0}, "min_lr"),
+        ({"min_lr": -1e-3}, "min_lr"),
+        ({"min_lr": math.nan}, "min_lr"),
+        ({"max_lr": math.inf}, "max_lr"),
+        ({"max_lr": "1"}, "max_lr"),
+        ({"min_lr": 0.1, "max_lr": 0.1}, "max_lr"),
+        ({"min_lr": 0.1, "max_lr": 0.01}, "max_lr"),
+        ({"rule": "fastest"}, "rule"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(options, name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name}: got .* expected"):
+        RangeTest(**options)
+
+
+def test_the_decisions_are_pure_so_asking_twice_asks_for_the_same() -> None:
+    method, outcome = RangeTest(), find(noisy())
+    curves = {curve.lane: curve for curve in outcome.curves}
+    first = {SCOUT: curves[SCOUT]}
+    for known in ({}, first, curves):
+        assert method.next_probes(known, Plan()) == method.next_probes(known, Plan())
+    assert method.next_probes(curves, Plan()) == ()
+    assert method.conclude(curves, Plan()) == method.conclude(curves, Plan())
