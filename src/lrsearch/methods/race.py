@@ -34,7 +34,8 @@ _SCOUT = 20  # updates of the scout at most
 _COARSE, _COARSE_STEP = 4, 1.0  # lanes of the first rung, and decades between them
 _FINE, _FINE_STEP = 3, 0.3  # the same for the later rungs
 _MOST = 5  # lanes that may be added below the first rung while its lowest lane is the best
-_SHARES = (0.15, 0.20, 0.65)  # of the budget, for the three rungs
+# Shares of the budget for the rungs: as many rungs as leave the first one long enough.
+_SHARES = ((0.15, 0.20, 0.65), (0.35, 0.65), (1.0,))
 _EXTRA = 0.35  # lanes a later rung is expected to need beyond its three
 _SHORTEST = 3  # updates of the shortest rung worth running
 # log10(lr) per log10(length) by which a longer run wants a lower peak; chosen on the regret
@@ -144,25 +145,24 @@ class _Track:
         """The race, from the scout to the answer."""
         scout = min(_SCOUT, self.total // 4)
         budget = self.total - scout
-        if self._steps(budget, 0, _COARSE) < _SHORTEST or scout < 4:
+        plans = [shares for shares in _SHARES if _steps(budget, shares[0], _COARSE) >= _SHORTEST]
+        if not plans or scout < 4:
             return (yield from self._range_test())
+        first, *later = plans[0]
         top = yield from self._scout(scout)
-        rung = yield from self._coarse(top, self._steps(budget, 0, _COARSE))
+        rung = yield from self._coarse(top, _steps(budget, first, _COARSE))
         if not np.isfinite(rung.losses).any():
             return _none(Status.DIVERGED)
         if len(rung.peaks) > 1 and max(rung.losses) - min(rung.losses) <= 1e-9 * abs(
             min(rung.losses)
         ):
             return _none(Status.NO_SIGNAL)
-        for number in range(1, len(_SHARES)):
-            steps = max(rung.steps, self._steps(budget, number, _FINE))
+        for share in later:
+            steps = max(rung.steps, _steps(budget, share, _FINE))
             if self.spent + 2 * steps > 1.1 * self.total:
                 break
             rung = yield from self._fine(self._aim(rung, steps), min(steps, self.train_steps))
         return self._answer(rung)
-
-    def _steps(self, budget: int, number: int, lanes: int) -> int:
-        return int(budget * _SHARES[number] / (lanes + _EXTRA))
 
     def _range_test(self) -> _Script:
         """The fallback when there is not enough for one rung."""
@@ -256,6 +256,11 @@ class _Track:
             ),
             rule="race",
         )
+
+
+def _steps(budget: int, share: float, lanes: int) -> int:
+    """Updates of each lane of a rung that gets this share of the budget."""
+    return int(budget * share / (lanes + _EXTRA))
 
 
 def _bottom(rung: _Rung) -> float:
