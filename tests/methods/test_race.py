@@ -93,11 +93,17 @@ def test_each_lane_runs_the_whole_shape_of_the_schedule() -> None:
         assert curve.lr / curve.lr.max() == pytest.approx(expected / expected.max())
 
 
-@pytest.mark.parametrize("steps", [1, 5, 15, 40])
+@pytest.mark.parametrize("steps", [1, 5, 15, 30])
 def test_a_budget_too_small_for_a_rung_is_spent_on_a_range_test(steps: int) -> None:
     answer = race(Judged(), steps, budget=0.5)
     assert answer.rule == "default"
     assert answer.cost.steps <= 10 + steps
+
+
+@pytest.mark.parametrize(("budget", "rungs"), [(0.1, 1), (0.3, 2), (1.0, 3)])
+def test_a_small_budget_has_fewer_rungs_rather_than_shorter_ones(budget: float, rungs: int) -> None:
+    answer = race(Judged(noise=0.1), 300, budget=budget)
+    assert len({len(curve) for curve in answer.curves[1:]}) == rungs
 
 
 def test_lanes_that_all_break_are_said_to_have_diverged() -> None:

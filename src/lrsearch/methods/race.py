@@ -41,6 +41,9 @@ _SHORTEST = 3  # updates of the shortest rung worth running
 # log10(lr) per log10(length) by which a longer run wants a lower peak; chosen on the regret
 # benchmark (docs/research/race.md has the figures with the task left out).
 _DRIFT_CONSTANT, _DRIFT_ANNEALED = 0.5, 0.3
+_TRUST = 0.5  # weight of the drift seen between the last two rungs against those
+_SEEN = (-0.2, 1.2)  # a drift beyond these is noise
+_LONGER = 0.2  # log10 of the least difference in length that can show one
 
 _Script = Generator[tuple[Probe, ...], Sequence[Curve], Suggestion]
 
@@ -109,6 +112,7 @@ class _Rung:
     """One rung: peaks in log10(lr), ascending, and their final losses."""
 
     steps: int
+    apart: float  # decades between its lanes
     peaks: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
@@ -149,6 +153,7 @@ class _Track:
         if not plans or scout < 4:
             return (yield from self._range_test())
         first, *later = plans[0]
+        previous = None
         top = yield from self._scout(scout)
         rung = yield from self._coarse(top, _steps(budget, first, _COARSE))
         if not np.isfinite(rung.losses).any():
@@ -161,8 +166,9 @@ class _Track:
             steps = max(rung.steps, _steps(budget, share, _FINE))
             if self.spent + 2 * steps > 1.1 * self.total:
                 break
-            rung = yield from self._fine(self._aim(rung, steps), min(steps, self.train_steps))
-        return self._answer(rung)
+            previous, centre = rung, self._aim(previous, rung, steps)
+            rung = yield from self._fine(centre, min(steps, self.train_steps))
+        return self._answer(previous, rung)
 
     def _range_test(self) -> _Script:
         """The fallback when there is not enough for one rung."""
@@ -187,7 +193,7 @@ class _Track:
         self, top: float, steps: int
     ) -> Generator[tuple[Probe, ...], Sequence[Curve], _Rung]:
         """Lanes from half a decade below divergence down, and further while it helps."""
-        rung = _Rung(steps)
+        rung = _Rung(steps, _COARSE_STEP)
         yield from self._run(rung, [top - 0.5 - _COARSE_STEP * k for k in range(_COARSE)])
         while rung.at_edge < 0 and len(rung.peaks) < _COARSE + _MOST:
             yield from self._run(rung, [rung.peaks[0] - _COARSE_STEP])
@@ -197,7 +203,7 @@ class _Track:
         self, centre: float, steps: int
     ) -> Generator[tuple[Probe, ...], Sequence[Curve], _Rung]:
         """Lanes around the centre, and one more beyond an edge while the budget lasts."""
-        rung = _Rung(steps)
+        rung = _Rung(steps, _FINE_STEP)
         yield from self._run(rung, [centre + _FINE_STEP * k for k in (-1, 0, 1)])
         for _ in range(2):
             side = rung.at_edge
@@ -234,15 +240,21 @@ class _Track:
         high = math.inf if self.race.max_lr is None else math.log10(self.race.max_lr)
         return min(max(peak, low), high)
 
-    def _aim(self, rung: _Rung, steps: int) -> float:
-        """The best peak for a run of ``steps`` updates, judged from a shorter rung."""
-        return _bottom(rung) - self.drift * math.log10(max(steps, rung.steps) / rung.steps)
+    def _aim(self, previous: _Rung | None, rung: _Rung, steps: int) -> float:
+        """The best peak for a run of ``steps`` updates, judged from shorter rungs."""
+        drift = self.drift
+        # The bottom of a coarse rung is too uncertain to tell a drift.
+        if previous is not None and previous.apart == rung.apart and not previous.at_edge:
+            longer = math.log10(rung.steps / previous.steps)
+            seen = (_bottom(previous) - _bottom(rung)) / max(longer, _LONGER)
+            drift += _TRUST * (float(np.clip(seen, *_SEEN)) - drift)
+        return _bottom(rung) - drift * math.log10(max(steps, rung.steps) / rung.steps)
 
-    def _answer(self, rung: _Rung) -> Suggestion:
+    def _answer(self, previous: _Rung | None, rung: _Rung) -> Suggestion:
         bounds = [math.log10(b) for b in (self.race.min_lr, self.race.max_lr) if b is not None]
         edge = any(abs(bound - _bottom(rung)) < 1e-9 for bound in bounds)
         # At a bound the best lies beyond it, and no drift leads back inside.
-        peak = _bottom(rung) if edge else self._bounded(self._aim(rung, self.train_steps))
+        peak = _bottom(rung) if edge else self._bounded(self._aim(previous, rung, self.train_steps))
         return Suggestion(
             lr=10.0**peak,
             low=10.0 ** (peak - _FINE_STEP),
