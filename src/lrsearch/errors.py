@@ -22,7 +22,22 @@ __all__ = [
     "LRSearchError",
     "MissingDependency",
     "NoLearningRateFound",
+    "Words",
 ]
+
+
+class Words(str):
+    """A description of what came, for errors where the value itself says little.
+
+    Example:
+        >>> print(InvalidArgument.of("loss", Words("a tensor of shape (2,)"), "a scalar"))
+        loss: got a tensor of shape (2,), expected a scalar.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class LRSearchError(Exception):

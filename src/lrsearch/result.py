@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsearch.core import serialize
 from lrsearch.core.outcome import Outcome
-from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFound
+from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFound, Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +133,7 @@ class Result(Outcome):
         if groups != len(self.multipliers):
             raise InvalidArgument.of(
                 "optimizer",
-                f"{groups} parameter groups",
+                Words(f"{groups} parameter groups"),
                 f"the {len(self.multipliers)} groups the search was made with",
             )
         return self.group_lrs

@@ -46,9 +46,10 @@ def test_fault_1_a_non_finite_loss_ends_the_probe_at_once_and_is_kept(
 
     model = network()
     result = find(
-        model, OPTIMIZERS["sgd"](model.parameters()), loss_fn, method=lrsearch.RangeTest(
-            min_lr=1e-5, max_lr=1.0
-        )
+        model,
+        OPTIMIZERS["sgd"](model.parameters()),
+        loss_fn,
+        method=lrsearch.RangeTest(min_lr=1e-5, max_lr=1.0),
     )
     curve = result.curves[0]
     assert len(curve) == at + 1
@@ -106,6 +107,23 @@ def test_fault_4_a_snapshot_can_be_restored_twice() -> None:
             trainable.step(0.1)
         trainable.restore(snapshot)
         assert fingerprint(model, optimizer) == before
+
+
+def test_fault_5_restoring_is_not_the_users_job_even_when_training_fails() -> None:
+    # tests/pytorch/test_no_trace.py has every place and Ctrl-C; this is the table's own row.
+    model = network()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    before = fingerprint(model, optimizer)
+    calls = iter(range(1000))
+
+    def loss_fn(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 30:
+            raise RuntimeError("out of memory, say")
+        return LOSS(outputs, targets)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        find(model, optimizer, loss_fn)
+    assert fingerprint(model, optimizer) == before
 
 
 def test_fault_6_a_clean_drop_is_found_where_it_is() -> None:

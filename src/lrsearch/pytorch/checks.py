@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lrsearch.errors import InvalidArgument
+from lrsearch.errors import InvalidArgument, Words
 
 __all__ = ["check_model_and_optimizer", "multipliers_of"]
 
@@ -28,7 +28,7 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
     if uninitialised:
         raise InvalidArgument.of(
             "model",
-            f"uninitialised parameters {uninitialised[:3]}",
+            Words(f"uninitialised parameters {uninitialised[:3]}"),
             "initialised ones",
             "Run one batch through the lazy modules first.",
         )
@@ -36,7 +36,7 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
     if not trainable:
         raise InvalidArgument.of(
             "model",
-            f"{type(model).__name__} without trainable parameters",
+            Words(f"{type(model).__name__} without trainable parameters"),
             "at least one",
             "Is everything frozen?",
         )
@@ -44,7 +44,9 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
     if not held & trainable:
         raise InvalidArgument.of(
             "optimizer",
-            f"{type(optimizer).__name__} that holds none of the model's trainable parameters",
+            Words(
+                f"{type(optimizer).__name__} that holds none of the model's trainable parameters"
+            ),
             "the optimizer of this model",
             "Was the model rebuilt or moved after the optimizer was made?",
         )
@@ -82,7 +84,7 @@ def _check_has_learning_rate(optimizer: torch.optim.Optimizer) -> None:
     if adapts or name.lower().startswith(_FREE):
         raise InvalidArgument.of(
             "optimizer",
-            name,
+            Words(name),
             "one that takes a learning rate",
             f"{name} finds its own step size and its lr only multiplies it: leave lr at 1 and "
             "scale with its own knob (d_coef, where it has one).",

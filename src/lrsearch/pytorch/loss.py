@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.errors import InvalidArgument
+from lrsearch.errors import InvalidArgument, Words
 
 __all__ = ["ComputeLoss", "batch_size", "checked_loss", "default_loss", "to_device"]
 
@@ -49,14 +49,14 @@ def checked_loss(loss: object) -> Tensor:
     if loss.numel() != 1:
         raise InvalidArgument.of(
             "loss",
-            f"a tensor of shape {tuple(loss.shape)}",
+            Words(f"a tensor of shape {tuple(loss.shape)}"),
             "a scalar",
             "Take its mean, or use reduction='mean'.",
         )
     if not loss.requires_grad:
         raise InvalidArgument.of(
             "loss",
-            "a tensor that needs no gradient",
+            Words("a tensor that needs no gradient"),
             "one that depends on the model's parameters",
             "Was it detached, computed under no_grad, or are all parameters frozen?",
         )
@@ -106,8 +106,8 @@ def _own_loss(model: nn.Module, batch: Any) -> Tensor:
     return loss  # type: ignore[no-any-return]
 
 
-def _described(batch: object) -> str:
+def _described(batch: object) -> Words:
     kind = type(batch).__name__
     if isinstance(batch, Mapping):
-        return f"a {kind} with keys {sorted(map(str, batch))}"
-    return f"a {kind} of {len(batch)}" if isinstance(batch, (tuple, list)) else f"a {kind}"
+        return Words(f"a {kind} with keys {sorted(map(str, batch))}")
+    return Words(f"a {kind} of {len(batch)}" if isinstance(batch, (tuple, list)) else f"a {kind}")

@@ -1,0 +1,132 @@
+"""Bad input is refused before any training: the argument, what came, what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrsearch
+from tests.pytorch.fingerprint import fingerprint
+from tests.pytorch.problems import loader, network
+
+LOSS = nn.functional.cross_entropy
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def frozen() -> nn.Module:
+    return network().requires_grad_(False)
+
+
+def few() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.ones(3, 8), torch.zeros(3)), 4, drop_last=True)
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(4))
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "negative min_lr": (r"min_lr: got -1", {"min_lr": -1}),
+    "zero max_lr": (r"max_lr: got 0", {"max_lr": 0}),
+    "NaN bound": (r"min_lr: got nan", {"min_lr": float("nan")}),
+    "text bound": (r"min_lr: got '1e-3'", {"min_lr": "1e-3"}),
+    "bounds in the wrong order": (r"max_lr: got 0.1, expected more", {"min_lr": 1, "max_lr": 0.1}),
+    "equal bounds": (r"max_lr: got 1.0, expected more", {"min_lr": 1, "max_lr": 1}),
+    "bound and its alias": (r"start_lr means min_lr", {"min_lr": 1e-3, "start_lr": 1e-3}),
+    "bounds beside settings": (
+        r"inside the settings object",
+        {"min_lr": 1e-3, "method": lrsearch.RangeTest()},
+    ),
+    "no batches": (r"train_loader: got no batches", {"train_loader": []}),
+    "no batches after drop_last": (
+        r"train_loader: got no batches.*drop_last",
+        {"train_loader": few},
+    ),
+    "an iterator": (r"iterated more than once", {"train_loader": lambda: iter([(1, 2)])}),
+    "a number as loader": (r"train_loader: got 3, expected an iterable", {"train_loader": 3}),
+    "an empty generator": (r"got no batches", {"train_loader": lambda: lambda: iter(())}),
+    "no trainable parameter": (r"model: got Sequential without trainable", {"model": frozen}),
+    "lazy modules": (r"model: got uninitialised", {"model": lazy}),
+    "no module": (r"model: got <function", {"model": lambda: LOSS, "optimizer": None}),
+    "no optimizer": (r"optimizer: got 'adam'", {"optimizer": lambda _: "adam"}),
+    "the optimizer of another model": (
+        r"optimizer: got SGD that holds none",
+        {"optimizer": lambda _: sgd(network())},
+    ),
+    "lr zero": (
+        r"param_groups\[0\]\['lr'\]: got 0.0",
+        {"optimizer": lambda model: torch.optim.SGD(model.parameters(), lr=0.0)},
+    ),
+    "loss per example": (
+        r"loss: got a tensor of shape \(16,\), expected a scalar",
+        {"loss_fn": lambda out, y: LOSS(out, y, reduction="none")},
+    ),
+    "detached loss": (
+        r"loss: got a tensor that needs no gr",
+        {"loss_fn": lambda out, y: LOSS(out, y).detach()},
+    ),
+    "a float as loss": (r"loss: got 1.0, expected a scalar torch", {"loss_fn": lambda *_: 1.0}),
+    "no loss_fn and no own loss": (
+        r"loss_fn: got None.*compute_loss",
+        {"loss_fn": None, "train_loader": lambda: [x for x, _ in loader()]},
+    ),
+    "three inputs with loss_fn": (
+        r"train_loader: got a list of 3.*compute_loss",
+        {"train_loader": lambda: [[x, y, y] for x, y in loader()]},
+    ),
+    "a mapping with loss_fn": (
+        r"train_loader: got a dict with keys \['x', 'y'\]",
+        {"train_loader": lambda: [{"x": x, "y": y} for x, y in loader()]},
+    ),
+    "unknown method": (r"method: got 'fast', expected one of 'auto'", {"method": "fast"}),
+    "a class as method": (r"method: got .*settings object", {"method": lrsearch.RangeTest}),
+    "unknown schedule": (r"schedule: got 'cosin'", {"schedule": "cosin"}),
+    "train_steps zero": (r"train_steps: got 0", {"train_steps": 0}),
+    "half a train step": (r"train_steps: got 1.5", {"train_steps": 1.5}),
+    "sweep without a length": (r"train_steps: got None", {"method": "sweep"}),
+    "accumulate zero": (r"accumulate: got 0", {"accumulate": 0}),
+    "negative clipping": (r"clip_grad_norm: got -1", {"clip_grad_norm": -1}),
+    "autocast by name": (r"autocast: got 'bf16'", {"autocast": "bf16"}),
+    "empty val_loader": (r"val_loader: got no batches", {"val_loader": []}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused_and_nothing_has_changed(case: str) -> None:
+    message, given = CASES[case]
+    made = dict(given)
+    build: Callable[[], nn.Module] = made.pop("model", network)
+    model = build()
+    build_optimizer = made.pop("optimizer", sgd)
+    optimizer = sgd(network()) if build_optimizer is None else None
+    if optimizer is None:
+        trainable = case not in ("no trainable parameter", "lazy modules")
+        optimizer = build_optimizer(model if trainable else network())
+    batches = made.pop("train_loader", loader)
+    batches = batches() if callable(batches) else batches
+    loss_fn = made.pop("loss_fn", LOSS)
+    steps: list[int] = []
+    watched = isinstance(optimizer, torch.optim.Optimizer) and isinstance(model, nn.Module)
+    checked = watched and case != "lazy modules"
+    if watched:
+        optimizer.register_step_pre_hook(lambda *_: steps.append(1))
+    before = fingerprint(model, optimizer) if checked else None
+    with pytest.raises(lrsearch.InvalidArgument, match=f"(?s){message}"):
+        lrsearch.find_lr(model, optimizer, loss_fn, batches, progress=False, **made)
+    assert steps == []
+    if checked:
+        assert fingerprint(model, optimizer) == before
+
+
+def test_every_error_is_of_one_tree() -> None:
+    with pytest.raises(lrsearch.LRSearchError):
+        lrsearch.find_lr(network(), sgd(network()), LOSS, loader(), progress=False)
+    assert issubclass(lrsearch.InvalidArgument, ValueError)
