@@ -28,7 +28,7 @@ from lrsearch.core.search import Plan, run_search
 from lrsearch.methods.range_test import RangeTest
 from lrsearch.pytorch.trainable import torch_trainable
 
-FOLDER = pathlib.Path(__file__).parent / "horizons"
+FOLDER = pathlib.Path(__file__).parent / "recorded"
 FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BELOW, ABOVE = 2, 3  # grid points of 0.2 decade beyond the oracle's sweep
 DEAD = 3  # neighbouring rates that diverge before the higher ones are taken to diverge too

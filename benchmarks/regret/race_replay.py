@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.environment import environment
+from benchmarks.markdown import ROOT, table, write_between_markers
 from benchmarks.regret.horizons import FOLDER
 from benchmarks.regret.oracle import SEEDS, Oracle, excess, load_oracle, regret
 from benchmarks.regret.tasks import TASKS
@@ -177,6 +178,20 @@ def main() -> None:
         }
         print(f"budget {budget:g}", json.dumps(content[f"budget {budget:g}"], indent=1), flush=True)
     print("wrote", write_json("race_replay", content))
+    write_between_markers(ROOT / "docs/research/race.md", "replay", page(content))
+
+
+def page(content: dict[str, Any]) -> str:
+    """The table of the research page."""
+    figures = ("mean regret", "median regret", "worst regret", "mean excess", "mean cost")
+    rows = [
+        [budget.removeprefix("budget "), choice, *(summary[figure] for figure in figures)]
+        for budget, choices in content.items()
+        if budget.startswith("budget ")
+        for choice, summary in choices.items()
+    ]
+    head = f"{content['tasks']} tasks x {len(SEEDS)} seeds.\n\n"
+    return head + table(["budget", "constants", *figures], rows)
 
 
 if __name__ == "__main__":
