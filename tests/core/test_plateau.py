@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ histories = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-100, 
 def staircase(levels: list[float], tread: int = 50, riser: int = 10) -> np.ndarray:
     """Flat treads joined by straight falls."""
     pieces = [np.full(tread, levels[0])]
-    for above, below in zip(levels, levels[1:], strict=False):
+    for above, below in itertools.pairwise(levels):
         pieces += [np.linspace(above, below, riser + 2)[1:-1], np.full(tread, below)]
     return np.concatenate(pieces)
 

@@ -48,7 +48,8 @@ def regime(curve: Curve) -> Regime:
 
     Held-out losses are used when the curve has at least 8 of them, as they carry no noise of
     the batches; the first one is the start. Otherwise the raw losses are averaged in up to 100
-    blocks, and the mean of the first three is the start. ``loss - 100`` and ``1000 * loss`` are named like ``loss``.
+    blocks, and the mean of the first three is the start. ``loss - 100`` and ``1000 * loss`` are
+    named like ``loss``.
 
     With the drop ``D`` from the start to the median of the last half:
 
