@@ -194,7 +194,13 @@ def make():
 """
         file.write_text(slow, "utf-8")
         words = [sys.executable, "-m", "lrsearch.cli", "find", f"{file}:make"]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        # A shell's background jobs inherit an ignored SIGINT, and the test may run in one.
+        with subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "ready\n"
             process.send_signal(signal.SIGINT)

@@ -22,7 +22,6 @@ __all__ = [
     "LRSearchError",
     "MissingDependency",
     "NoLearningRateFound",
-    "Words",
 ]
 
 
