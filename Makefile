@@ -4,7 +4,12 @@ VENV   ?= .venv
 PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NEEDS   = pyproject.toml constraints.txt
 
-.PHONY: demo test lint bench-overhead clean
+BENCH_VENV   ?= .venv-bench
+BENCH_PIP     = $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+                -c constraints.txt
+BENCH_PYTHON  = OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python
+
+.PHONY: demo test lint bench bench-quick bench-overhead oracle clean
 
 demo: $(VENV)/.made-demo
 	$(VENV)/bin/lrsearch demo
@@ -16,6 +21,21 @@ lint: $(VENV)/.made-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The benchmarks have an environment of their own, with the other tools in it.
+bench: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.regret.bench --spread
+	$(BENCH_PYTHON) -m benchmarks.regret.publish
+
+bench-quick: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.regret.bench --quick
+
+bench-overhead: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.import_time
+	$(BENCH_PYTHON) -m benchmarks.overhead
+
+oracle: $(VENV)/.made-demo
+	$(VENV)/bin/python -m benchmarks.regret.oracle
 
 # PyTorch goes in by itself and first, so that nothing else can choose another build of it.
 $(VENV)/.made-base: $(NEEDS)
@@ -31,5 +51,13 @@ $(VENV)/.made-test: $(VENV)/.made-base
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.made-demo
 
+# fastai names torchvision and spacy as dependencies, but its learning-rate finder needs neither.
+$(BENCH_VENV)/.made-bench: $(NEEDS)
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_PIP) torch
+	$(BENCH_PIP) -e '.[bench]'
+	$(BENCH_PIP) --no-deps fastai
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
