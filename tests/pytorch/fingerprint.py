@@ -39,8 +39,7 @@ def fingerprint(model: nn.Module, optimizer: torch.optim.Optimizer, *more: Any) 
         "numpy": plain(np.random.get_state(legacy=False)),  # noqa: NPY002
         "torch": plain(torch.get_rng_state()),
         "more": [
-            plain(m.get_state() if isinstance(m, torch.Generator) else m.state_dict())
-            for m in more
+            plain(m.get_state() if isinstance(m, torch.Generator) else m.state_dict()) for m in more
         ],
     }
 

@@ -1,16 +1,19 @@
-"""Probes that begin alike and are equally long, trained as lanes that step together."""
+"""Probes that begin alike and are equally long, trained as lanes that step together.
+
+The curves are those that separate runs would give, up to rounding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.stopping import StopRule, Watch
-from lrsearch.core.trainable import LaneGroup
+from lrsearch.core.trainable import Evaluable, LaneGroup, LanesFailed, ManyLanes, Trainable
 
-__all__ = ["Seen", "run_together"]
+__all__ = ["Seen", "run_together", "try_together"]
 
 
 class _Probe(Protocol):
@@ -55,6 +58,34 @@ class _Lane:
             self.probe.lane,
             () if self.held_out is None else ((made, self.held_out),),
         )
+
+
+def try_together(
+    trainable: Trainable[Any], probes: Sequence[_Probe], seen: Seen | None = None
+) -> tuple[list[Curve] | None, str]:
+    """Run equally long new probes together if the trainable can, and say what came of it.
+
+    Args:
+        trainable: in the state where the probes begin; it is in that state again afterwards.
+        probes: at least one.
+        seen: see :func:`run_together`.
+
+    Returns:
+        A curve per probe and ``"together"``, or ``None`` and why they must run in turn.
+    """
+    if not isinstance(trainable, ManyLanes):
+        return None, "in turn: this trainable has no lanes"
+    if len(probes) < 2:
+        return None, "in turn: never two alike at a time"
+    group = trainable.lanes(len(probes), len(probes[0].lrs))
+    if group is None:
+        return None, f"in turn: {trainable.why_not}"
+    try:
+        return run_together(group, probes, isinstance(trainable, Evaluable), seen), "together"
+    except LanesFailed as failure:
+        return None, f"in turn: {failure}"
+    finally:
+        group.close()
 
 
 def run_together(

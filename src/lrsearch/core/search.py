@@ -8,18 +8,18 @@ method runs on a NumPy net, on a PyTorch model or on a table of recorded curves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.grid import whole
-from lrsearch.core.lockstep import run_together
+from lrsearch.core.lockstep import try_together
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import StopRule, Watch
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, LanesFailed, ManyLanes, Trainable
+from lrsearch.core.trainable import Evaluable, Trainable
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
@@ -126,8 +126,9 @@ def run_search(
     curves: dict[int, Curve] = {}
     try:
         while probes := method.next_probes(curves, plan):
-            for some in lanes.batches(probes):
-                curves.update(_run_probes(trainable, lanes, some, curves, observer))
+            for alike in lanes.alike(probes):
+                for curve in _run_probes(trainable, lanes, alike, curves, observer):
+                    curves[curve.lane] = curve
     finally:
         trainable.restore(origin)
     suggestion = method.conclude(curves, plan)
@@ -135,7 +136,7 @@ def run_search(
         suggestion,
         curves=tuple(curves[lane] for lane in sorted(curves)),
         cost=_cost(curves, plan, time.perf_counter() - began),
-        settings={**_settings(method, plan), **lanes.settings},
+        settings={**_settings(method, plan), "lanes": lanes.how},
     )
 
 
@@ -152,6 +153,29 @@ class _Lanes:
         self._waiting: dict[int, object] = {}
         self._seen: set[int] = set()
         self._current: Probe | None = None
+        self.how = "in turn: never two alike at a time"
+
+    def alike(self, probes: Sequence[Probe]) -> list[list[Probe]]:
+        """Return the probes in groups whose lanes may step together: new and equally long."""
+        groups: dict[tuple[int, int], list[Probe]] = {}
+        for probe in probes:
+            new = probe.lane not in self._seen and not probe.keep
+            key = (len(probe.lrs), -1 if new else probe.lane)
+            groups.setdefault(key, []).append(probe)
+        return list(groups.values())
+
+    def leave(self) -> None:
+        """Bring the trainable back to where the search began."""
+        last, self._current = self._current, None
+        if last is not None:
+            if last.keep:
+                self._waiting[last.lane] = self._trainable.snapshot()
+            self._trainable.restore(self._origin)
+
+    def done(self, probes: Sequence[Probe], how: str) -> None:
+        """Note that new lanes were trained, and how."""
+        self._seen.update(probe.lane for probe in probes)
+        self.how = how
 
     def enter(self, probe: Probe) -> None:
         """Bring the trainable into the state of the probe's lane."""
@@ -162,11 +186,41 @@ class _Lanes:
                 "Probe.lane", probe.lane, "a new lane, or one whose last probe had keep=True"
             )
         self._seen.add(probe.lane)
-        if last is None or goes_on:
+        if goes_on:
             return
-        if last.keep:
+        if last is not None and last.keep:
             self._waiting[last.lane] = self._trainable.snapshot()
-        self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
+        if last is not None or probe.lane in self._waiting:
+            self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
+
+
+def _run_probes(
+    trainable: Trainable[Any],
+    lanes: _Lanes,
+    probes: Sequence[Probe],
+    curves: Curves,
+    observer: Observer | None,
+) -> list[Curve]:
+    """Run probes that may step together, together where the trainable can."""
+    if len(probes) > 1:
+        lanes.leave()
+        found, how = try_together(trainable, probes, None if observer is None else _seen(observer))
+        if found is not None:
+            lanes.done(probes, how)
+            return found
+        lanes.how = how
+    found = []
+    for probe in probes:
+        lanes.enter(probe)
+        found.append(_run_probe(trainable, probe, curves.get(probe.lane), observer))
+    return found
+
+
+def _seen(observer: Observer) -> Callable[[Any, int, float, float], None]:
+    def seen(probe: Probe, done: int, lr: float, loss: float) -> None:
+        observer(Update(probe.lane, done, len(probe.lrs), lr, loss))
+
+    return seen
 
 
 def _run_probe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -86,9 +87,11 @@ class BatchStream:
             iterator = iter(self._loader() if callable(self._loader) else self._loader)
             for _ in range(skip):
                 next(iterator)
+            # Samplers draw their order when the first batch is asked for, so it is read here.
+            first = next(iterator, _NOTHING)
         finally:
             before.restore()
-        return iterator
+        return iterator if first is _NOTHING else itertools.chain([first], iterator)
 
 
 _NOTHING = object()

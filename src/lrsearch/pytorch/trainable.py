@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from lrsearch.errors import InvalidArgument
 from lrsearch.pytorch import snapshot as state
 from lrsearch.pytorch.batches import BatchStream
 from lrsearch.pytorch.checks import check_model_and_optimizer, multipliers_of
+from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
 from lrsearch.pytorch.loss import (
     ComputeLoss,
     batch_size,
@@ -38,7 +39,8 @@ class TorchSnapshot:
 class TorchTrainable:
     """Train ``model`` one update at a time at any learning rate, and take it all back.
 
-    Building one changes nothing. Arguments are those of :func:`lrsearch.find_lr`.
+    Building one changes nothing. Arguments are those of :func:`lrsearch.find_lr`, and
+    ``vectorise``: whether lanes are trained together (``None``: when measured to be faster).
 
     Attributes:
         multipliers: learning rate of each parameter group over that of the first.
@@ -58,6 +60,7 @@ class TorchTrainable:
         autocast: torch.dtype | Callable[[], AbstractContextManager[Any]] | None = None,
         grad_scaler: torch.amp.GradScaler | None = None,
         seed: int = 0,
+        vectorise: bool | None = None,
     ) -> None:
         check_model_and_optimizer(model, optimizer)
         if isinstance(accumulate, bool) or accumulate != int(accumulate) or accumulate < 1:
@@ -73,6 +76,9 @@ class TorchTrainable:
         self._seed = seed
         self._updates = 0
         self._batches = BatchStream(train_loader, seed)
+        self._held_out: BatchStream | None = None
+        self._vectorise = vectorise
+        self._choice = Choice(self._recipe, self._trial, always=vectorise is True)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._device = self._parameters[0].device
         self._autocast = _autocast(autocast, self._device)
@@ -106,6 +112,39 @@ class TorchTrainable:
         self._updates = snapshot.updates
         self._batches.seek(snapshot.position)
 
+    @property
+    def why_not(self) -> str:
+        """Why the last call of :meth:`lanes` returned ``None``."""
+        return self._choice.why_not if self._vectorise is not False else "vectorise=False"
+
+    def lanes(self, count: int, steps: int) -> TorchLanes | None:
+        """Return lanes from the present state if they train faster together than in turn."""
+        return None if self._vectorise is False else self._choice.lanes(count, steps)
+
+    def _recipe(self) -> LaneRecipe:
+        return LaneRecipe(
+            model=self._model,
+            optimizer=self._optimizer,
+            compute_loss=self._loss,
+            multipliers=self.multipliers,
+            batches=self._batches,
+            held_out=self._held_out,
+            accumulate=self._accumulate,
+            clip_grad_norm=self._clip,
+            seed=self._seed,
+            updates=self._updates,
+            autocast=self._autocast is not nullcontext,
+            grad_scaler=self._scaler,
+        )
+
+    @contextmanager
+    def _trial(self) -> Iterator[Callable[[float], float]]:
+        before = self.snapshot()
+        try:
+            yield self.step
+        finally:
+            self.restore(before)
+
     def _begin(self) -> None:
         """Start from known random states, and in training mode as any training loop would."""
         seed_everything(self._seed, self._batches.generators)
@@ -130,8 +169,11 @@ class TorchTrainable:
         return total / self._accumulate
 
     def _loss_of(self, batch: Any) -> Tensor:
+        return self._loss(self._model, to_device(batch, self._device))
+
+    def _loss(self, model: nn.Module, batch: Any) -> Tensor:
         with self._autocast():
-            return self._compute_loss(self._model, to_device(batch, self._device))
+            return self._compute_loss(model, batch)
 
     def _update(self) -> None:
         if self._clip is not None:
@@ -164,7 +206,7 @@ class EvaluatedTorchTrainable(TorchTrainable):
         **options: Any,
     ) -> None:
         super().__init__(model, optimizer, loss_fn, train_loader, seed=seed, **options)
-        self._held_out = BatchStream(val_loader, seed, name="val_loader")
+        self._held_out: BatchStream = BatchStream(val_loader, seed, name="val_loader")
 
     def evaluate(self) -> float:
         """Return the held-out loss in eval mode, every example weighing the same."""
