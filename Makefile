@@ -14,8 +14,9 @@ BENCH_PYTHON  = OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python
 demo: $(VENV)/.made-demo
 	$(VENV)/bin/lrsearch demo
 
+# One thread: the networks of the tests are too small to gain from more.
 test: $(VENV)/.made-test
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
 lint: $(VENV)/.made-test
 	$(VENV)/bin/ruff check .

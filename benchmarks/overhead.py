@@ -1,9 +1,9 @@
 """What a range test costs over the bare training loop, ours beside two peers.
 
 ``python -m benchmarks.overhead`` runs 100 steps of each tool between fixed bounds that nothing
-diverges at, on the same model, data pipeline and optimizer, in turns within every round, and
-writes ``benchmarks/results/overhead.json``: medians over rounds of the ratio to the bare loop of
-the same round. Processor time is given beside wall time because it hardly depends on what else
+diverges at, on the same model, data pipeline and optimizer, each paired with a run of the bare
+loop, and writes ``benchmarks/results/overhead.json``: medians over rounds of the ratio within a
+pair. Processor time is given beside wall time because it hardly depends on what else
 the machine does. Everything that a call does is in its time: copying the state, putting it back,
 computing the suggestion.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from benchmarks.setting import Setting, quiet
 from lrsearch.demos.char_lm import char_lm
 
 STEPS = 100
-ROUNDS = 15
+ROUNDS = 20
+
+Times = tuple[float, float]  # wall and processor seconds per step
 
 
 def transformer() -> Setting:
@@ -51,32 +54,41 @@ SETTINGS = {"transformer": transformer, "mlp": small_mlp}
 
 
 def compare(make: Callable[[], Setting], rounds: int, tools: dict[str, Tool]) -> dict[str, Any]:
-    """Milliseconds per step of every tool, and the medians of their ratios to the bare loop."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in tools}
-    names = list(tools)
-    for number in range(rounds + 1):
-        turn = number % len(names)
-        for name in (*names[turn:], *names[:turn]):
-            times[name].append(_per_step(tools[name], make()))
+    """Milliseconds per step of every tool, and the medians of their ratios to the bare loop.
+
+    A tool and the bare loop run right after one another, in random order, and the tools of a
+    round in random order too: what a tool leaves in the caches meets every other as often.
+    """
+    draw = random.Random(0)
+    bare, others = tools["bare loop"], {k: v for k, v in tools.items() if k != "bare loop"}
+    pairs: dict[str, list[tuple[Times, Times]]] = {name: [] for name in others}
+    for _ in range(rounds + 1):
+        for name in draw.sample(list(others), len(others)):
+            if draw.random() < 0.5:
+                base = _per_step(bare, make())
+                pairs[name].append((base, _per_step(others[name], make())))
+            else:
+                mine = _per_step(others[name], make())
+                pairs[name].append((_per_step(bare, make()), mine))
     found: dict[str, Any] = {}
     for index, clock in enumerate(("wall", "processor")):
         # The first round imports and warms up, and is dropped.
-        kept = {name: [pair[index] for pair in pairs[1:]] for name, pairs in times.items()}
-        ratios = {
-            name: [value / base for value, base in zip(values, kept["bare loop"], strict=True)]
-            for name, values in kept.items()
-            if name != "bare loop"
-        }
+        times = {n: [mine[index] for _, mine in both[1:]] for n, both in pairs.items()}
+        bases = {n: [base[index] for base, _ in both[1:]] for n, both in pairs.items()}
+        times["bare loop"] = [value for values in bases.values() for value in values]
         found[f"{clock}_ms_per_step"] = {
-            name: _quartiles([1e3 * value for value in values]) for name, values in kept.items()
+            name: _quartiles([1e3 * value for value in times[name]]) for name in tools
         }
         found[f"{clock}_ratio_to_bare_loop"] = {
-            name: _quartiles(values) for name, values in ratios.items()
+            name: _quartiles(
+                [mine / base for mine, base in zip(times[name], bases[name], strict=True)]
+            )
+            for name in others
         }
     return found
 
 
-def _per_step(tool: Tool, setting: Setting) -> tuple[float, float]:
+def _per_step(tool: Tool, setting: Setting) -> Times:
     """Wall time and processor time of this process per step, in seconds."""
     gc.collect()
     with quiet():

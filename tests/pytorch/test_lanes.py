@@ -527,6 +527,32 @@ def test_a_tape_of_code_that_counts_is_not_trusted(kept: str) -> None:
     assert np.isfinite(found).all()
 
 
+def test_parameters_whose_gradient_comes_and_goes_are_left_to_separate_runs() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.extra = nn.Parameter(torch.zeros(CLASSES))
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            y: Tensor = self.inner(x)
+            return y + self.extra if self.calls % 8 == 0 else y
+
+    ours, theirs = (sweep(model=Sometimes(), vectorise=way) for way in (True, False))
+    assert "which parameters get a gradient changes" in ours.settings["lanes"]
+    assert theirs.settings["lanes"] == "in turn: vectorise=False"
+
+
+def test_cuda_graphs_are_not_asked_for_where_there_is_no_gpu() -> None:
+    subject = trainable()
+    with watched_sources() as sources, TorchLanes(subject._recipe(), 2, cuda_graphs=True) as group:
+        for _ in range(4):
+            group.step([0.1, 0.2])
+    assert [made.captured for made in sources[0]._tapes.values() if made] == [False]
+
+
 def test_many_shapes_of_batches_get_few_tapes() -> None:
     inputs, labels = data().tensors
     batches = [(inputs[:n], labels[:n]) for n in range(8, 40)]
