@@ -60,19 +60,19 @@ TARGETS = {  # speed-up over separate runs at 16 and 32 lanes, as the project as
     "logistic regression 64-10": (6.0, 9.0),
     "MLP 64-64-10": (5.0, 7.0),
 }
-ROUNDS = {  # task: updates of each lane
-    "sine-twolayer-sgd": 500,
-    "dimdigits-softmax-sgd": 500,
-    "digits-mlp-adam": 300,
-    "digits-dropout-adamw": 300,
-    "digits-autoencoder-rmsprop": 300,
-    "digits-cnn-nesterov": 150,
-    "digits-resnet-heavyball": 100,
-    "digits-gru-adam": 100,
-    "digits-mlp-muon": 100,
-    "words-embeddingbag-adagrad": 150,
-    "code-transformer-nesterov": 60,
-    "finetune-frozencnn-heavyball": 150,
+ROUNDS = {  # task: updates of all lanes together
+    "sine-twolayer-sgd": 8000,
+    "dimdigits-softmax-sgd": 8000,
+    "digits-mlp-adam": 4800,
+    "digits-dropout-adamw": 4800,
+    "digits-autoencoder-rmsprop": 4800,
+    "digits-cnn-nesterov": 2400,
+    "digits-resnet-heavyball": 1600,
+    "digits-gru-adam": 1600,
+    "digits-mlp-muon": 1600,
+    "words-embeddingbag-adagrad": 2400,
+    "code-transformer-nesterov": 1200,
+    "finetune-frozencnn-heavyball": 2400,
 }
 
 
@@ -211,9 +211,10 @@ def measure_cpu(repetitions: int, round_repetitions: int) -> dict[str, Any]:
                 steps.append(measure_steps(net, optimizer, lanes, repetitions))
                 print_step(steps[-1])
     rounds = []
-    for task, length in ROUNDS.items():
+    for task, updates_in_all in ROUNDS.items():
         for lanes in (4, 16):
-            rounds.append(measure_round(task, lanes, length, round_repetitions))
+            steps_each = updates_in_all // lanes
+            rounds.append(measure_round(task, lanes, steps_each, round_repetitions))
             print_round(rounds[-1])
     return {
         "steps": steps,

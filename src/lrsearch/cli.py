@@ -65,6 +65,7 @@ def demo(name: str, out: Path, steps: int | None, seed: int, as_json: bool) -> i
     from lrsearch.find import find_lr
 
     _make_folder(out)
+    importlib.import_module("lrsearch.demos.threads").use_one_thread()
     module, updates = _DEMOS[name]
     factory = getattr(importlib.import_module(f"lrsearch.demos.{module}"), module)
     method = _range_test(steps, {}) if steps is not None else "range"

@@ -34,7 +34,9 @@ def test_every_tool_is_compared_with_the_bare_loop_of_the_same_round() -> None:
 
 def test_a_tool_that_stops_early_is_not_timed() -> None:
     with pytest.raises(RuntimeError, match="made 7 steps, expected 100"):
-        overhead.compare(overhead.small_mlp, 1, {"bare loop": lambda setting, steps: 7})
+        overhead.compare(
+            overhead.small_mlp, 1, {"bare loop": bare_loop, "early": lambda setting, steps: 7}
+        )
 
 
 def test_import_times_are_differences_to_the_bare_interpreter() -> None:

@@ -78,7 +78,7 @@ def in_turn(subject: TorchTrainable, lrs: list[list[float]]) -> tuple[Losses, li
 
 @contextmanager
 def lanes_of(subject: TorchTrainable, count: int) -> Iterator[TorchLanes]:
-    group = subject.lanes(count, steps=100)
+    group = subject.lanes(count, steps=1000)
     assert group is not None, subject.why_not
     with group:
         yield group
@@ -546,8 +546,9 @@ def test_parameters_whose_gradient_comes_and_goes_are_left_to_separate_runs() ->
 
 
 def test_cuda_graphs_are_not_asked_for_where_there_is_no_gpu() -> None:
-    subject = trainable()
-    with watched_sources() as sources, TorchLanes(subject._recipe(), 2, cuda_graphs=True) as group:
+    torch.manual_seed(0)
+    recipe = trainable(nn.Linear(FEATURES, CLASSES))._recipe()
+    with watched_sources() as sources, TorchLanes(recipe, 2, cuda_graphs=True) as group:
         for _ in range(4):
             group.step([0.1, 0.2])
     assert [made.captured for made in sources[0]._tapes.values() if made] == [False]
@@ -633,68 +634,103 @@ def test_never_means_never() -> None:
 # ------------------------------------------------------------------------------------ measured
 
 
-def timed_as(monkeypatch: pytest.MonkeyPatch, together: float, alone: float) -> list[str]:
-    """Let steps of lanes and separate steps take given times; return who was timed."""
-    asked: list[str] = []
+class Clock:
+    """Lets steps take given times: of a lane alone, of all by vmap, of all from a tape."""
 
-    def timed(action: Callable[[], object]) -> float:
+    def __init__(self, alone: float, vmap: float, tape: float) -> None:
+        self.seconds = {"step": alone, "rehearse": vmap, "together": tape}
+        self.asked: list[str] = []
+
+    def timed(self, action: Callable[[], object]) -> float:
         result = action()
-        asked.append("together" if isinstance(result, list) else "alone")
-        return together if isinstance(result, list) else alone
+        kind = "step" if isinstance(result, float) else "together"
+        if getattr(action, "__name__", "") == "rehearse":
+            kind = "rehearse"
+        self.asked.append(kind)
+        return self.seconds[kind]
 
-    monkeypatch.setattr(choice, "_timed", timed)
-    return asked
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float, float], Clock]:
+    def started(alone: float, vmap: float, tape: float) -> Clock:
+        made = Clock(alone, vmap, tape)
+        monkeypatch.setattr(choice, "_timed", made.timed)
+        return made
+
+    return started
 
 
-def test_lanes_are_used_when_a_few_steps_of_each_show_them_to_be_faster(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    timed_as(monkeypatch, together=0.039, alone=0.01)
+Started = Callable[[float, float, float], Clock]
+
+
+def test_lanes_are_used_when_a_few_steps_of_each_show_them_to_be_faster(clock: Started) -> None:
+    clock(1e-3, 10e-3, 3e-3)
     subject = trainable(vectorise=None)
     expected, _ = in_turn(subject, peaks(0.1, 0.2, 0.3, 0.4))
     found, _ = together(subject, peaks(0.1, 0.2, 0.3, 0.4))
     np.testing.assert_allclose(found, expected, rtol=2e-5)  # measuring left no trace in them
 
 
-def test_lanes_that_are_no_faster_are_not_used_and_not_measured_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = timed_as(monkeypatch, together=0.041, alone=0.01)
+def test_lanes_that_are_no_faster_are_not_used_and_not_measured_again(clock: Started) -> None:
+    ticking = clock(1e-3, 10e-3, 4e-3)
     subject = trainable(vectorise=None)
     before = fingerprint(subject._model, subject._optimizer)
-    assert subject.lanes(4, 100) is None
-    assert "measured" in subject.why_not
+    assert subject.lanes(4, 1000) is None
+    assert subject.why_not == "measured: together they are no faster"
     assert fingerprint(subject._model, subject._optimizer) == before
-    count = len(asked)
-    assert subject.lanes(3, 100) is None
-    assert len(asked) == count
+    asked = len(ticking.asked)
+    assert subject.lanes(3, 1000) is None
+    assert subject.why_not == "measured: together they are no faster"
+    assert len(ticking.asked) == asked
 
 
-def test_lanes_that_were_faster_are_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = timed_as(monkeypatch, together=0.001, alone=0.01)
+def test_lanes_that_were_faster_are_not_measured_again(clock: Started) -> None:
+    ticking = clock(10e-3, 1e-3, 1e-3)
+    subject = trainable(vectorise=None)
+    for count in (4, 5, 2):
+        before = len(ticking.asked)
+        with lanes_of(subject, count):
+            pass
+    assert len(ticking.asked) == before
+
+
+def test_setting_up_has_to_pay_in_every_round(clock: Started) -> None:
+    clock(1e-4, 2e-4, 1e-4)
     subject = trainable(vectorise=None)
     with lanes_of(subject, 4):
         pass
-    count = len(asked)
-    with lanes_of(subject, 5):
-        pass
-    assert len(asked) == count
+    assert subject.lanes(4, 2) is None
+    assert "too few updates" in subject.why_not
 
 
-def test_hopelessly_slow_lanes_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = timed_as(monkeypatch, together=100.0, alone=0.01)
-    assert trainable(vectorise=None).lanes(4, 100) is None
-    assert asked.count("together") == 1
-
-
-@pytest.mark.parametrize(("count", "steps"), [(1, 1000), (4, 5), (4, 30)])
-def test_short_searches_are_not_worth_it(
-    count: int, steps: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("alone", "vmap", "why"),
+    [(1e-3, 0.013, "small, and far slower than calls cost"), (0.1, 0.39, "heavy, and no faster")],
+)
+def test_hopeless_lanes_are_not_even_recorded(
+    alone: float, vmap: float, why: str, clock: Started
 ) -> None:
-    timed_as(monkeypatch, together=1e-5, alone=1e-4)
+    ticking = clock(alone, vmap, 1e-9)
+    assert trainable(vectorise=None).lanes(4, 1000) is None
+    assert ticking.asked.count("together") == 0
+    assert ticking.asked.count("rehearse") == 2
+
+
+def test_a_heavy_model_needs_a_round_long_enough_to_pay_for_recording(clock: Started) -> None:
+    clock(0.1, 0.3, 0.2)
+    assert trainable(vectorise=None).lanes(40, 25) is not None
+    clock(0.1, 3.0, 0.2)
+    assert trainable(vectorise=None).lanes(40, 25) is None
+    assert trainable(vectorise=None).lanes(40, 100) is not None
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1, 100_000), (4, 200)])
+def test_short_searches_are_not_worth_it(count: int, steps: int, clock: Started) -> None:
+    ticking = clock(1e-3, 1e-3, 1e-4)
     subject = trainable(vectorise=None)
     assert subject.lanes(count, steps) is None
     assert "worth setting up" in subject.why_not
+    assert ticking.asked == []
 
 
 # ------------------------------------------------------------------------------ whole searches

@@ -19,21 +19,35 @@ __all__ = ["Choice", "Trial"]
 
 _log = logging.getLogger(__name__)
 
-_FEWEST = 64  # steps of all lanes below which measuring alone would take too long
-_SHORTEST = 0.2  # seconds of separate runs below which lanes are not worth setting up
+_FEWEST = 1000  # steps of all lanes in the first round that is worth measuring on
 _ROUNDS = 3  # of measuring one step each way
-_HOPELESS = 3.0  # times slower at the first step, when nothing more is tried
-_RECORDING = 1.0  # seconds that recording, the first time in a process, may take on top
+_GAIN = 0.95  # of the time of separate runs that lanes may take at most, setting up included
+_HEAVY = 3e-3  # seconds of a separate step in which calling the kernels hardly counts
+_PASSES = 10.0  # steps by vmap that recording, comparing and measuring take together
+_CALLS = 12.0  # separate steps that one step by vmap of a small net may take: mere overhead
+_LOOPS = 1.5  # times slower than separate steps: an operation that loops over the lanes
 
 Trial = Callable[[], AbstractContextManager[Callable[[float], float]]]
 
+_SLOWER = "measured: together they are no faster"
+_SHORT = "too few updates for lanes to be worth setting up"
+
 
 @dataclass(frozen=True)
-class _Known:
+class _Alone:
     """What single steps of the training have shown."""
 
     seconds: float
-    moving: frozenset[str]
+    moving: frozenset[str]  # the buffers that they change
+
+
+@dataclass(frozen=True)
+class _Together:
+    """What lanes have shown: seconds of setting them up, and of one step of all."""
+
+    count: int
+    setup: float
+    step: float
 
 
 class Choice:
@@ -55,48 +69,56 @@ class Choice:
         self._recipe = recipe
         self._trial = trial
         self._always = always
-        self._known: _Known | None = None
-        self._fewest_faster: int | None = None
-        self._most_slower = 0
+        self._alone: _Alone | None = None
+        self._together: _Together | None = None
+        self._refused: dict[str, int] = {}  # reasons, with the most lanes they were found for
         self.why_not = ""
 
     def lanes(self, count: int, steps: int) -> TorchLanes | None:
         """Return lanes when they are faster than ``count`` separate runs of ``steps`` updates."""
         recipe = self._recipe()
         self.why_not = why_not(recipe, count) or self._not_worth_it(recipe, count, steps) or ""
-        if self.why_not:
+        group = None
+        if not self.why_not:
+            group = self._built(recipe, count, steps)
+        if group is None:
             _log.debug("lanes one at a time: %s", self.why_not)
+        return group
+
+    def _not_worth_it(self, recipe: LaneRecipe, count: int, steps: int) -> str | None:
+        """Say what is known without building lanes."""
+        if self._always:
             return None
+        for reason, most in self._refused.items():
+            if count <= most:
+                return reason
+        if count < 2:
+            return _SHORT
+        if self._together is None:
+            return _SHORT if count * steps < _FEWEST else None
+        expected = self._together.step * max(1.0, count / self._together.count)
+        separate = steps * count * self._look(recipe).seconds
+        worth_it = self._together.setup + steps * expected < _GAIN * separate
+        return None if worth_it else _SHORT
+
+    def _built(self, recipe: LaneRecipe, count: int, steps: int) -> TorchLanes | None:
         group = None
         try:
-            group = self._built(recipe, count)
-            if self._is_faster(group, count):
+            alone = self._look(recipe)
+            group = TorchLanes(replace(recipe, moving=alone.moving), count)
+            if self._always or self._together is not None or self._is_faster(group, count, steps):
                 return group
-            self.why_not = "measured: together they are no faster"
+            self.why_not = _SLOWER
         except LanesFailed as failure:
             self.why_not = f"the model cannot be batched over lanes: {failure}"
-        self._most_slower = max(self._most_slower, count)
+        self._refused[self.why_not] = max(count, self._refused.get(self.why_not, 0))
         if group is not None:
             group.close()
         return None
 
-    def _not_worth_it(self, recipe: LaneRecipe, count: int, steps: int) -> str | None:
-        if self._always:
-            return None
-        if count <= self._most_slower:
-            return self.why_not or "measured: together they are no faster"
-        if count < 2 or count * steps < _FEWEST:
-            return "too few updates for lanes to be worth setting up"
-        if count * steps * self._look(recipe).seconds < _SHORTEST:
-            return "too short for lanes to be worth setting up"
-        return None
-
-    def _built(self, recipe: LaneRecipe, count: int) -> TorchLanes:
-        return TorchLanes(replace(recipe, moving=self._look(recipe).moving), count)
-
-    def _look(self, recipe: LaneRecipe) -> _Known:
+    def _look(self, recipe: LaneRecipe) -> _Alone:
         """Time a single step, and see which buffers it changes."""
-        if self._known is None:
+        if self._alone is None:
             before = {name: buffer.clone() for name, buffer in recipe.model.named_buffers()}
             with self._trial() as step:
                 step(0.0)  # the first one also makes what the optimizer keeps
@@ -106,42 +128,44 @@ class Choice:
                     if name not in before or not torch.equal(buffer, before[name])
                 )
                 seconds = min(_timed(lambda: step(0.0)) for _ in range(2))
-            self._known = _Known(seconds, moving)
-        return self._known
+            self._alone = _Alone(seconds, moving)
+        return self._alone
 
-    def _is_faster(self, group: TorchLanes, count: int) -> bool:
-        if self._always or (self._fewest_faster is not None and count >= self._fewest_faster):
-            return True
+    def _is_faster(self, group: TorchLanes, count: int, steps: int) -> bool:
+        """Measure both ways, as little as the answer needs: steps of large models are dear."""
         with self._trial() as step:
-            faster = _measured(group, count, step)
-        if faster:
-            self._fewest_faster = count
-            group.reset()
-        return faster
-
-
-def _measured(group: TorchLanes, count: int, step: Callable[[float], float]) -> bool:
-    """Whether a step of the group takes less than ``count`` separate ones.
-
-    A model that is clearly faster or hopelessly slower at the first step, which includes the
-    recording, is measured no further: steps of large models are dear.
-    """
-    lrs = [0.0] * count
-    alone = [_timed(lambda: step(0.0)) for _ in range(2)]
-    first = _timed(lambda: group.step(lrs))
-    if first <= 0.9 * count * min(alone):
+            alone = min(_timed(lambda: step(0.0)) for _ in range(2))
+            if not _promises(group, count, steps, alone):
+                return False
+            began = time.perf_counter()
+            group.step([0.0] * count)
+            for _ in range(_ROUNDS):
+                if not group.settled:
+                    group.step([0.0] * count)
+            setup = time.perf_counter() - began
+            together, separate = [], [alone]
+            for _ in range(_ROUNDS):
+                together.append(_timed(lambda: group.step([0.0] * count)))
+                separate.append(_timed(lambda: step(0.0)))
+        group.reset()
+        best = min(together)
+        _log.debug("%d lanes: %.3g s together, %.3g s alone", count, best, min(separate))
+        if best >= _GAIN * count * min(separate):
+            return False
+        self._together = _Together(count, setup, best)
         return True
-    if first > _HOPELESS * count * min(alone) + _RECORDING:
-        return False
-    for _ in range(_ROUNDS):
-        if not group.settled:
-            group.step(lrs)
-    together = []
-    for _ in range(_ROUNDS):
-        together.append(_timed(lambda: group.step(lrs)))
-        alone.append(_timed(lambda: step(0.0)))
-    _log.debug("%d lanes: %.3g s together, %.3g s alone", count, min(together), min(alone))
-    return min(together) < count * min(alone)
+
+
+def _promises(group: TorchLanes, count: int, steps: int, alone: float) -> bool:
+    """Whether a step by ``vmap`` leaves hope that recorded ones, which are faster, pay off."""
+
+    def hope(seconds: float) -> bool:
+        if alone > _HEAVY:
+            return (steps + _PASSES) * seconds < _GAIN * steps * count * alone
+        return seconds < max(_LOOPS * count, _CALLS) * alone
+
+    # The first time in a process something is loaded; only a second failure counts.
+    return hope(_timed(group.rehearse)) or hope(_timed(group.rehearse))
 
 
 def _timed(action: Callable[[], object]) -> float:

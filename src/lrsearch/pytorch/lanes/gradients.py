@@ -87,7 +87,7 @@ class GradientSource:
         """Return losses and gradients on ``batch``, changing buffers as training does."""
         leaves, signature = _signature(batch)
         if signature is None:
-            return self._by_vmap(batch)
+            return self.by_vmap(batch)
         tape = self._tapes.get(signature)
         if tape is not None and tape.trusted:
             return tape(leaves)
@@ -101,13 +101,14 @@ class GradientSource:
         if tape is not None:
             return self._tried(tape, signature, batch, leaves)
         if signature in self._tapes or len(self._tapes) >= _TAPES:
-            return self._by_vmap(batch)
+            return self.by_vmap(batch)
         if self._tapes and signature not in self._seen:
             self._seen.add(signature)  # a shape that comes once is not worth a tape
-            return self._by_vmap(batch)
+            return self.by_vmap(batch)
         return self._recorded(signature, batch, leaves)
 
-    def _by_vmap(self, batch: Any) -> Gradients:
+    def by_vmap(self, batch: Any) -> Gradients:
+        """Return what ``vmap`` finds, without a tape."""
         return self._objective.gradients(self._state, batch, self._ones)
 
     def _recorded(self, signature: Hashable, batch: Any, leaves: list[Tensor]) -> Gradients:
@@ -121,11 +122,11 @@ class GradientSource:
             # Whatever stops a recording, vmap alone decides whether lanes can be trained.
             _log.debug("no tape: %s", error)
             again()
-            return self._by_vmap(batch)
+            return self.by_vmap(batch)
         if _habits(self._model) != before:
             _log.debug("no tape: Python's state changes with every step")
             again()
-            return self._by_vmap(batch)
+            return self.by_vmap(batch)
         found, same = self._compared(ours, again, batch)
         self._tapes[signature] = tape if same else None
         return found
@@ -164,7 +165,7 @@ class GradientSource:
         """Return what ``vmap`` finds on a batch, and whether ``ours`` is the same."""
         after = [buffer.clone() for buffer in self._state.buffers.values()]
         again()
-        found = self._by_vmap(batch)
+        found = self.by_vmap(batch)
         finite = torch.isfinite(found.losses)
         same = (
             [g is None for g in ours.gradients] == [g is None for g in found.gradients]

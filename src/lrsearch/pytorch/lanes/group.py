@@ -94,6 +94,19 @@ class TorchLanes:
         self._idle += idle * (time.perf_counter() - began)
         return [losses[lane] for lane in self._live]
 
+    def rehearse(self) -> list[float]:
+        """Return the lanes' losses on the next batch, with gradients but without an update.
+
+        Raises:
+            LanesFailed: the model cannot be batched over lanes.
+        """
+        batch = to_device(self._recipe.batches.next(), self._device)
+        try:
+            losses: list[float] = self._source.by_vmap(batch).losses.tolist()
+        except Exception as error:
+            raise LanesFailed(_reason(error)) from error
+        return losses
+
     def drop(self, lanes: Sequence[int]) -> None:
         """Take live lanes out, by their places among the live ones."""
         gone = set(lanes)
