@@ -6,14 +6,17 @@
     ├── InvalidArgument        (also ValueError)   raised before any training
     ├── MissingDependency      (also ImportError)  an optional package is not installed
     ├── InvalidResultFile      (also ValueError)   a result JSON is damaged or too new
-    └── NoLearningRateFound    carries the partial ``result``
+    ├── NoLearningRateFound    carries the partial ``result``
+    └── RankFailed             another process of a distributed search failed
 
 Errors raised by the user's own model, loss or data are never wrapped: they reach the
-caller as they are, after everything has been restored.
+caller as they are, after everything has been restored, with notes that say where in the
+search they came up.
 """
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "LRSearchError",
     "MissingDependency",
     "NoLearningRateFound",
+    "RankFailed",
 ]
 
 
@@ -72,6 +76,82 @@ class NoLearningRateFound(LRSearchError):
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
+
+
+class RankFailed(LRSearchError):
+    """Another process of a distributed search failed; this one has restored everything.
+
+    Attributes:
+        ranks: the processes that failed, where that is known.
+    """
+
+    def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.ranks = ranks
+
+    @classmethod
+    def of(cls, rank: int, said: dict[int, str]) -> RankFailed:
+        """Build the error of ``rank`` from what the ranks that failed have said.
+
+        Example:
+            >>> print(RankFailed.of(0, {3: "OSError: disk on fire"}))
+            rank 3 failed with OSError: disk on fire. Rank 0 stopped too and restored everything.
+        """
+        all_said = "; ".join(f"rank {other} failed with {text}" for other, text in said.items())
+        ending = f"Rank {rank} stopped too and restored everything."
+        return cls(f"{all_said}. {ending}", tuple(said))
+
+    @classmethod
+    def lost(cls, rank: int, error: BaseException) -> RankFailed:
+        """Build the error of ``rank`` when others do not answer any more."""
+        return cls(
+            f"rank {rank} lost the other processes during the search and restored everything. "
+            f"Their own output says why they ended. Torch says: {error}"
+        )
+
+
+class During:
+    """Tell every error that passes through what was being done.
+
+    Holds no state, so that one object serves every update.
+
+    Example:
+        >>> with During("loading a batch"):
+        ...     raise OSError("disk on fire")
+        Traceback (most recent call last):
+            ...
+        OSError: disk on fire
+        lrsearch: while loading a batch
+    """
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Add the note."""
+        if error is not None:
+            add_note(error, f"lrsearch: while {self._doing}")
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a line that is printed below the error, in the way of PEP 678.
+
+    Before Python 3.11 only tools that know the attribute, such as pytest, print it.
+    """
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    else:
+        error.__dict__.setdefault("__notes__", []).append(text)
 
 
 def _short(value: object, limit: int = 80) -> str:

@@ -13,7 +13,7 @@ from lrsearch.core.curve import Stop
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe, Update, run_search
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import LanesFailed, ManyLanes
+from lrsearch.core.trainable import LanesFailed, ManyLanes, TooManyLanes
 from tests.core.toys import Judged
 
 
@@ -27,6 +27,8 @@ class Copies:
     closed: int = 0
 
     def step(self, lrs: Sequence[float]) -> list[float]:
+        if self.steps == self.owner.room_ends_at and len(lrs) > self.owner.room:
+            raise TooManyLanes(f"no room for {len(lrs)}")
         if self.steps == self.owner.fails_at:
             raise LanesFailed("lanes got tangled")
         self.steps += 1
@@ -47,8 +49,16 @@ class Copies:
 class LanedQuadratic(Judged):
     """A noisy quadratic that can be trained in lanes, or says why not."""
 
-    def __init__(self, fails_at: int = -1, reason: str = "", **options: Any) -> None:
+    def __init__(
+        self,
+        fails_at: int = -1,
+        reason: str = "",
+        room: int = 100,
+        room_ends_at: int = 0,
+        **options: Any,
+    ) -> None:
         super().__init__(**{"noise": 0.1, **options})
+        self.room, self.room_ends_at = room, room_ends_at
         self.why_not = reason
         self.fails_at = fails_at
         self.asked: list[tuple[int, int]] = []
@@ -135,6 +145,39 @@ def test_lanes_that_fail_are_run_again_in_turn(fails_at: int) -> None:
     assert ours.curves == theirs.curves
     assert ours.settings["lanes"] == "in turn: lanes got tangled"
     assert [group.closed for group in subject.groups] == [1]
+
+
+@pytest.mark.parametrize("room_ends_at", [0, 7])
+@pytest.mark.parametrize(
+    ("room", "asked", "how"),
+    [
+        (4, [5, 3, 2], "together, at most 3 at a time: no room for 5"),
+        (2, [5, 3, 2, 2], "together, at most 2 at a time: no room for 3"),
+        (1, [5, 3, 2], "in turn: no room for 2"),
+    ],
+)
+def test_where_there_is_no_room_for_all_half_as_many_step_together(
+    room: int, asked: list[int], how: str, room_ends_at: int
+) -> None:
+    five = probes(0.01, 0.02, 0.05, 0.1, 0.15)
+    ours, theirs, subject = outcomes(five, room=room, room_ends_at=room_ends_at)
+    assert ours.curves == theirs.curves
+    assert subject.asked == [(count, 30) for count in asked]
+    assert [group.closed for group in subject.groups] == [1] * len(asked)
+    assert ours.settings["lanes"] == how
+
+
+def test_lanes_that_fail_after_others_were_done_are_run_in_turn() -> None:
+    class FailsLater(LanedQuadratic):
+        def lanes(self, count: int, steps: int) -> Copies | None:
+            self.why_not = "tired" if len(self.asked) == 2 else ""
+            return super().lanes(count, steps)
+
+    subject = FailsLater(room=2)
+    probes_ = probes(0.01, 0.02, 0.05, 0.1)
+    ours = run_search(subject, Rounds((probes_,)), Plan())
+    assert ours.curves == run_search(Judged(noise=0.1), Rounds((probes_,)), Plan()).curves
+    assert ours.settings["lanes"] == "2 of 4 together, then in turn: tired"
 
 
 def test_a_trainable_that_declines_is_run_in_turn_and_says_why() -> None:

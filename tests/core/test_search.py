@@ -198,6 +198,35 @@ def test_kept_lanes_go_on_bit_exactly_in_any_order(order: tuple[int, ...]) -> No
     assert pieces.curves == whole.curves
 
 
+class Shuffled(Quadratic):
+    """A noisy quadratic that can draw other noise."""
+
+    def reshuffle(self, number: int) -> None:
+        self.random = np.random.default_rng([self.seed, number])
+
+
+def test_a_lane_sees_the_data_in_the_order_it_asks_for() -> None:
+    problem = Shuffled(noise=0.3)
+    before = state(problem)
+    orders = (0, 1, 0, 2, 1)
+    outcome = run(
+        problem, tuple(probe(lane, 0.05, 9, shuffle=order) for lane, order in enumerate(orders))
+    )
+    seen = [curve.loss.tolist() for curve in outcome.curves]
+    assert seen[0] == seen[2]
+    assert seen[1] == seen[4]
+    assert len({tuple(losses) for losses in seen}) == 3
+    assert state(problem) == before
+
+
+def test_another_order_is_refused_where_there_is_none() -> None:
+    problem = Quadratic()
+    before = state(problem)
+    with pytest.raises(InvalidArgument, match=r"Probe\.shuffle: got 1, expected 0"):
+        run(problem, probe(0, 0.05, 3), probe(1, 0.05, 3, shuffle=1))
+    assert state(problem) == before
+
+
 def test_a_lane_that_was_not_kept_cannot_go_on() -> None:
     problem = Quadratic()
     before = state(problem)
@@ -304,6 +333,85 @@ def test_an_error_in_the_method_restores() -> None:
     with pytest.raises(RuntimeError, match="confused"):
         run_search(trainable, Confused(()), Plan())
     assert state(trainable) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("again"), RuntimeError("a worker died")])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_error_in_the_middle_of_the_restore_does_not_leave_half_a_state(
+    times: int, error: BaseException
+) -> None:
+    class Interrupted(Judged):
+        left = times
+
+        def restore(self, snapshot: Any, /) -> None:
+            self.weights = snapshot[0].copy()
+            if self.left:
+                self.left -= 1
+                raise error
+            super().restore(snapshot)
+
+    problem = Interrupted(noise=0.1, momentum=0.9)
+    before = state(problem)
+    with pytest.raises(type(error)) as caught:
+        run(problem, Probe(0, (0.1,) * 5))
+    assert state(problem) == before
+    assert getattr(caught.value, "__notes__", []) == []
+
+
+def test_a_restore_that_cannot_be_done_says_that_the_state_is_not_back() -> None:
+    class Unrestorable(Judged):
+        def restore(self, snapshot: Any, /) -> None:
+            raise OSError("the snapshot is gone")
+
+    with pytest.raises(OSError, match="gone") as caught:
+        run(Unrestorable(), Probe(0, (0.1,) * 5))
+    assert "it is not back" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "note"),
+    [
+        ("step", "lrsearch: in update 3 of 5, lane 0, lr 0.3"),
+        ("observer", "lrsearch: in the progress display after update 3 of 5, lane 0, lr 0.3"),
+        ("evaluate", "lrsearch: in the evaluation after update 5 of 5, lane 0, lr 0.5"),
+    ],
+)
+def test_an_error_says_where_in_the_search_it_came_up(place: str, note: str) -> None:
+    class Broken(Judged):
+        def step(self, lr: float) -> float:
+            if place == "step" and lr == 0.3:
+                raise OSError
+            return super().step(lr)
+
+        def evaluate(self) -> float:
+            if place == "evaluate":
+                raise OSError
+            return super().evaluate()
+
+    def observer(update: Update) -> None:
+        if place == "observer" and update.lr == 0.3:
+            raise OSError
+
+    probe = Probe(0, (0.1, 0.2, 0.3, 0.4, 0.5), StopRule(divergence=False), evaluate=True)
+    with pytest.raises(OSError) as caught:
+        run_search(Broken(curvature=(1.0,)), Rounds(((probe,),)), Plan(), observer)
+    assert caught.value.__notes__ == [note]
+
+
+def test_a_lane_in_many_short_probes_is_judged_once_per_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[float] = []
+    original = StopRule.update
+
+    def counted(self: StopRule, watch: Any, loss: float) -> Any:
+        judged.append(loss)
+        return original(self, watch, loss)
+
+    monkeypatch.setattr(StopRule, "update", counted)
+    rounds = [Probe(0, (0.01,), keep=True) for _ in range(50)]
+    outcome = run(Quadratic(), *rounds)
+    assert judged == outcome.curves[0].loss.tolist()
 
 
 def test_success_restores_weights_velocity_and_the_place_in_the_data() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,9 @@ outcomes = st.builds(
         max_size=3,
     ),
     multipliers=st.lists(numbers, min_size=1, max_size=3).map(tuple),
+    spread=st.none() | numbers,
+    noise=st.none() | numbers,
+    correction=st.none() | numbers,
 )
 
 
@@ -270,3 +275,32 @@ def test_a_directory_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"result\.json"):
         write_atomically(tmp_path / "result.json", lambda path: path.write_text("new"))
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from lrsearch.core.serialize import write_atomically
+target = Path(sys.argv[1])
+# The kernel refuses to let any file grow beyond 100 bytes, as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    write_atomically(target, lambda path: path.write_text("x" * 100_000))
+except OSError as error:
+    print(type(error).__name__, error.errno)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are of POSIX")
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_disk_that_is_full_keeps_the_old_file_and_leaves_nothing_else(
+    there_before: bool, tmp_path: Path
+) -> None:
+    target = tmp_path / "result.json"
+    if there_before:
+        target.write_text("old")
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, str(target)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["OSError", str(errno.EFBIG)]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"] * there_before

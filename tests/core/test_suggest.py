@@ -40,7 +40,9 @@ def place(seed: int) -> float:
 def test_default_is_within_half_a_decade_of_the_truth(name: str, sd: float, points: int) -> None:
     errors = [error(*known(FALLING[name], points, sd, seed, place(seed))) for seed in SEEDS]
     assert np.median(errors) < 0.25
-    if (sd, points) == (0.5, 50):
+    if sd <= 0.1:
+        assert max(errors) < 0.3
+    elif points == 50:
         # Fifty points with a noise of a quarter of the drop leave a standard error of 0.2
         # decade to any estimate, so that one of twenty may miss.
         assert np.sort(errors)[-2] < 0.5

@@ -6,64 +6,32 @@ The curves are those that separate runs would give, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from lrsearch.core.curve import Curve, Stop
-from lrsearch.core.stopping import StopRule, Watch
-from lrsearch.core.trainable import Evaluable, LaneGroup, LanesFailed, ManyLanes, Trainable
+from lrsearch.core.curve import Curve
+from lrsearch.core.lane import Lane, Probe, where
+from lrsearch.core.trainable import (
+    Evaluable,
+    LaneGroup,
+    LanesFailed,
+    ManyLanes,
+    TooManyLanes,
+    Trainable,
+)
+from lrsearch.errors import add_note
 
 __all__ = ["Seen", "run_together", "try_together"]
 
 
-class _Probe(Protocol):
-    """What is needed of a :class:`lrsearch.core.search.Probe`."""
-
-    @property
-    def lane(self) -> int: ...
-    @property
-    def lrs(self) -> tuple[float, ...]: ...
-    @property
-    def stop(self) -> StopRule: ...
-    @property
-    def evaluate(self) -> bool: ...
-
-
-Seen = Callable[[_Probe, int, float, float], None]
-
-
-@dataclass
-class _Lane:
-    """One probe and what it has measured so far."""
-
-    probe: _Probe
-    losses: list[float] = field(default_factory=list)
-    watch: Watch = field(default_factory=Watch)
-    held_out: float | None = None
-
-    def take(self, loss: float) -> None:
-        self.losses.append(loss)
-        self.watch = self.probe.stop.update(self.watch, loss)
-
-    @property
-    def to_evaluate(self) -> bool:
-        return self.probe.evaluate and self.watch.stop is not Stop.NOT_FINITE
-
-    def curve(self) -> Curve:
-        made = len(self.losses)
-        return Curve(
-            self.probe.lrs[:made],  # type: ignore[arg-type]
-            self.losses,  # type: ignore[arg-type]
-            self.watch.stop or Stop.COMPLETED,
-            self.probe.lane,
-            () if self.held_out is None else ((made, self.held_out),),
-        )
+Seen = Callable[[Probe, int, float, float], None]
 
 
 def try_together(
-    trainable: Trainable[Any], probes: Sequence[_Probe], seen: Seen | None = None
-) -> tuple[list[Curve] | None, str]:
-    """Run equally long new probes together if the trainable can, and say what came of it.
+    trainable: Trainable[Any], probes: Sequence[Probe], seen: Seen | None = None
+) -> tuple[list[Curve], str]:
+    """Run equally long new probes together as far as the trainable can, and say how it went.
+
+    Where there is no memory for all of them at a time, half as many are tried.
 
     Args:
         trainable: in the state where the probes begin; it is in that state again afterwards.
@@ -71,25 +39,47 @@ def try_together(
         seen: see :func:`run_together`.
 
     Returns:
-        A curve per probe and ``"together"``, or ``None`` and why they must run in turn.
+        The curves of the first probes, as many as could be run together, and how that was
+        done, or why the others must run in turn.
     """
     if not isinstance(trainable, ManyLanes):
-        return None, "in turn: this trainable has no lanes"
+        return [], "in turn: this trainable has no lanes"
     if len(probes) < 2:
-        return None, "in turn: never two alike at a time"
-    group = trainable.lanes(len(probes), len(probes[0].lrs))
-    if group is None:
-        return None, f"in turn: {trainable.why_not}"
+        return [], "in turn: never two alike at a time"
+    found: list[Curve] = []
+    how, size = "together", len(probes)
+    while size > 1 and len(found) < len(probes) - 1:
+        more, why, too_many = _together(trainable, probes[len(found) :][:size], seen)
+        found += more
+        if too_many:
+            size = (size + 1) // 2 if size > 2 else 1
+            how = f"together, at most {size} at a time: {why}"
+        elif why is not None:
+            how = f"{len(found)} of {len(probes)} together, then in turn: {why}"
+            break
+    return found, how if found else f"in turn: {why}"
+
+
+def _together(
+    trainable: ManyLanes, probes: Sequence[Probe], seen: Seen | None
+) -> tuple[list[Curve], str | None, bool]:
+    """Return a curve per probe; or none, why not, and whether there were too many."""
+    group: LaneGroup | None = None
     try:
-        return run_together(group, probes, isinstance(trainable, Evaluable), seen), "together"
+        group = trainable.lanes(len(probes), len(probes[0].lrs))
+        if group is None:
+            return [], trainable.why_not, False
+        return run_together(group, probes, isinstance(trainable, Evaluable), seen), None, False
     except LanesFailed as failure:
-        return None, f"in turn: {failure}"
+        # Words only: the error's traceback would keep the lanes' memory.
+        return [], str(failure), isinstance(failure, TooManyLanes)
     finally:
-        group.close()
+        if group is not None:
+            group.close()
 
 
 def run_together(
-    group: LaneGroup, probes: Sequence[_Probe], can_evaluate: bool, seen: Seen | None = None
+    group: LaneGroup, probes: Sequence[Probe], can_evaluate: bool, seen: Seen | None = None
 ) -> list[Curve]:
     """Run equally long probes as the lanes of ``group``; the curves are those of separate runs.
 
@@ -103,29 +93,35 @@ def run_together(
     Returns:
         A curve per probe, in their order.
     """
-    lanes = [_Lane(probe) for probe in probes]
+    lanes = [Lane(probe) for probe in probes]
     live = list(lanes)
-    for step in range(len(probes[0].lrs)):
-        losses = group.step([lane.probe.lrs[step] for lane in live])
-        for lane, loss in zip(live, losses, strict=True):
-            lane.take(loss)
-            if seen is not None:
-                seen(lane.probe, step + 1, lane.probe.lrs[step], loss)
-        ended = [place for place, lane in enumerate(live) if lane.watch.stop is not None]
-        if ended:
-            _evaluate(group, live, ended, can_evaluate)
-            group.drop(ended)
-            live = [lane for lane in live if lane.watch.stop is None]
-        if not live:
-            break
-    _evaluate(group, live, range(len(live)), can_evaluate)
+    done = 0
+    try:
+        _evaluate(group, live, can_evaluate)
+        while live:
+            done += 1
+            _update(group, live, done, seen)
+            _evaluate(group, live, can_evaluate)
+            ended = [place for place, lane in enumerate(live) if lane.ended]
+            if ended:
+                group.drop(ended)
+                live = [lane for lane in live if not lane.ended]
+    except BaseException as error:
+        add_note(error, where("update", done, [lane.probe for lane in live or lanes]))
+        raise
     return [lane.curve() for lane in lanes]
 
 
-def _evaluate(
-    group: LaneGroup, live: Sequence[_Lane], places: Sequence[int], can_evaluate: bool
-) -> None:
-    wanted = [place for place in places if live[place].to_evaluate] if can_evaluate else []
+def _update(group: LaneGroup, live: Sequence[Lane], done: int, seen: Seen | None) -> None:
+    lrs = [lane.probe.lrs[done - 1] for lane in live]
+    for lane, lr, loss in zip(live, lrs, group.step(lrs), strict=True):
+        lane.take(loss)
+        if seen is not None:
+            seen(lane.probe, done, lr, loss)
+
+
+def _evaluate(group: LaneGroup, live: Sequence[Lane], can_evaluate: bool) -> None:
+    wanted = [place for place, lane in enumerate(live) if can_evaluate and lane.to_evaluate]
     if wanted:
         for place, loss in zip(wanted, group.evaluate(wanted), strict=True):
-            live[place].held_out = loss
+            live[place].take_held_out(loss)

@@ -79,6 +79,10 @@ class Outcome:
         cost: what was spent.
         settings: the method and the planned run, as plain values.
         multipliers: learning rate of each parameter group divided by that of the first.
+        spread: standard deviation of log10(lr), in decades, as far as the losses tell it.
+        noise: standard deviation of the loss from batch to batch.
+        correction: decades by which ``lr`` lies above (below, if negative) what was best while
+            it was measured, to allow for what the measurement was short of.
     """
 
     lr: float
@@ -91,6 +95,9 @@ class Outcome:
     cost: Cost
     settings: Mapping[str, object] = field(default_factory=dict)
     multipliers: tuple[float, ...] = (1.0,)
+    spread: float | None = None
+    noise: float | None = None
+    correction: float | None = None
 
     @classmethod
     def of(
@@ -112,7 +119,18 @@ class Outcome:
             curves=curves,
             cost=cost,
             settings=settings,
+            spread=suggestion.spread,
+            noise=suggestion.noise,
+            correction=suggestion.correction,
         )
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Two spreads to either side of ``lr``, or ``None`` where no spread was measured."""
+        if self.spread is None or not self.status.found:
+            return None
+        reach = 10.0 ** (2.0 * self.spread)
+        return self.lr / reach, self.lr * reach
 
     @property
     def group_lrs(self) -> tuple[float, ...]:

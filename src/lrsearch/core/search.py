@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from lrsearch.core.curve import Curve, Stop
+from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
+from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.lockstep import try_together
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
-from lrsearch.core.stopping import StopRule, Watch
+from lrsearch.core.stopping import Watch
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, Trainable
-from lrsearch.errors import InvalidArgument
+from lrsearch.core.trainable import Evaluable, Shuffles, Trainable
+from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
 
@@ -49,26 +50,6 @@ class Plan:
         shape(self.schedule)
         if self.train_steps is not None:
             object.__setattr__(self, "train_steps", whole("train_steps", self.train_steps, 1))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A piece of training that a method asks for.
-
-    Attributes:
-        lane: the lane to train. A lane number seen for the first time begins at the state
-            the search began in; a kept lane goes on from where it stopped.
-        lrs: the learning rate of each update, in order.
-        stop: when to end early.
-        evaluate: measure the held-out loss after the last update.
-        keep: remember the lane's state, so that a later probe can go on from it.
-    """
-
-    lane: int
-    lrs: tuple[float, ...]
-    stop: StopRule = field(default_factory=StopRule)
-    evaluate: bool = False
-    keep: bool = False
 
 
 class Method(Protocol):
@@ -103,7 +84,11 @@ Observer = Callable[[Update], None]
 
 
 def run_search(
-    trainable: Trainable[Any], method: Method, plan: Plan, observer: Observer | None = None
+    trainable: Trainable[Any],
+    method: Method,
+    plan: Plan,
+    observer: Observer | None = None,
+    kept: dict[int, object] | None = None,
 ) -> Outcome:
     """Run ``method`` on ``trainable`` and leave the trainable exactly as it was.
 
@@ -115,6 +100,7 @@ def run_search(
         method: frozen settings such as ``RangeTest()`` or ``Ladder()``.
         plan: the planned run.
         observer: called after every update, for progress displays.
+        kept: is given the snapshots of the lanes whose last probe asked to keep them.
 
     Returns:
         Everything that was measured, and what it says.
@@ -129,8 +115,13 @@ def run_search(
             for alike in lanes.alike(probes):
                 for curve in _run_probes(trainable, lanes, alike, curves, observer):
                     curves[curve.lane] = curve
+        if kept is not None:
+            kept.update(lanes.kept())
     finally:
-        trainable.restore(origin)
+        _bring_back(trainable, origin)
+        # A traceback that somebody keeps should not keep a copy of the model too.
+        lanes.forget()
+        del origin
     suggestion = method.conclude(curves, plan)
     return Outcome.of(
         suggestion,
@@ -153,24 +144,36 @@ class _Lanes:
         self._waiting: dict[int, object] = {}
         self._seen: set[int] = set()
         self._current: Probe | None = None
+        self.watches: dict[int, Watch] = {}  # what the stop rules know of each lane
         self.how = "in turn: never two alike at a time"
+
+    def kept(self) -> dict[int, object]:
+        """Return the states of the lanes that could go on."""
+        self.leave(shuffle=0)
+        return dict(self._waiting)
+
+    def forget(self) -> None:
+        """Let go of every state."""
+        self._origin = None
+        self._waiting.clear()
 
     def alike(self, probes: Sequence[Probe]) -> list[list[Probe]]:
         """Return the probes in groups whose lanes may step together: new and equally long."""
-        groups: dict[tuple[int, int], list[Probe]] = {}
+        groups: dict[tuple[int, int, int], list[Probe]] = {}
         for probe in probes:
             new = probe.lane not in self._seen and not probe.keep
-            key = (len(probe.lrs), -1 if new else probe.lane)
+            key = (len(probe.lrs), -1 if new else probe.lane, probe.shuffle)
             groups.setdefault(key, []).append(probe)
         return list(groups.values())
 
-    def leave(self) -> None:
-        """Bring the trainable back to where the search began."""
+    def leave(self, shuffle: int) -> None:
+        """Bring the trainable back to where the search began, in an order of the data."""
         last, self._current = self._current, None
         if last is not None:
             if last.keep:
                 self._waiting[last.lane] = self._trainable.snapshot()
             self._trainable.restore(self._origin)
+        self._shuffle(shuffle)
 
     def done(self, probes: Sequence[Probe], how: str) -> None:
         """Note that new lanes were trained, and how."""
@@ -190,8 +193,19 @@ class _Lanes:
             return
         if last is not None and last.keep:
             self._waiting[last.lane] = self._trainable.snapshot()
-        if last is not None or probe.lane in self._waiting:
+        waits = probe.lane in self._waiting
+        if last is not None or waits:
             self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
+        if not waits:
+            self._shuffle(probe.shuffle)
+
+    def _shuffle(self, number: int) -> None:
+        if number:
+            if not isinstance(self._trainable, Shuffles):
+                raise InvalidArgument.of(
+                    "Probe.shuffle", number, "0, as this trainable has no reshuffle(number)"
+                )
+            self._trainable.reshuffle(number)
 
 
 def _run_probes(
@@ -202,18 +216,32 @@ def _run_probes(
     observer: Observer | None,
 ) -> list[Curve]:
     """Run probes that may step together, together where the trainable can."""
+    found: list[Curve] = []
     if len(probes) > 1:
-        lanes.leave()
+        lanes.leave(probes[0].shuffle)
         found, how = try_together(trainable, probes, None if observer is None else _seen(observer))
-        if found is not None:
-            lanes.done(probes, how)
-            return found
-        lanes.how = how
-    found = []
-    for probe in probes:
+        lanes.done(probes[: len(found)], how)
+    for probe in probes[len(found) :]:
         lanes.enter(probe)
-        found.append(_run_probe(trainable, probe, curves.get(probe.lane), observer))
+        found.append(_run_probe(trainable, lanes, probe, curves.get(probe.lane), observer))
     return found
+
+
+def _bring_back(trainable: Trainable[Any], origin: object, again: int = 2) -> None:
+    """Restore, to the end.
+
+    An impatient second Ctrl-C, or a loader whose worker dies now, must not leave half a model
+    behind: both arrive as errors in the middle of whatever runs.
+    """
+    try:
+        trainable.restore(origin)
+    except BaseException as error:
+        if not again:
+            text = "lrsearch: while restoring what was before the search: it is not back"
+            add_note(error, text)
+            raise
+        _bring_back(trainable, origin, again - 1)
+        raise
 
 
 def _seen(observer: Observer) -> Callable[[Any, int, float, float], None]:
@@ -224,34 +252,38 @@ def _seen(observer: Observer) -> Callable[[Any, int, float, float], None]:
 
 
 def _run_probe(
-    trainable: Trainable[Any], probe: Probe, before: Curve | None, observer: Observer | None
+    trainable: Trainable[Any],
+    lanes: _Lanes,
+    probe: Probe,
+    before: Curve | None,
+    observer: Observer | None,
 ) -> Curve:
-    lrs: list[float] = []
-    losses: list[float] = []
-    watch = _watched(probe.stop, before)
-    for done, lr in enumerate(probe.lrs, start=1):
-        loss = float(trainable.step(lr))
-        lrs.append(lr)
-        losses.append(loss)
-        watch = probe.stop.update(watch, loss)
-        if observer is not None:
-            observer(Update(probe.lane, done, len(probe.lrs), lr, loss))
-        if watch.stop is not None:
-            break
-    made = len(losses) + (0 if before is None else len(before))
-    evaluations: tuple[tuple[int, float], ...] = ()
-    if probe.evaluate and watch.stop is not Stop.NOT_FINITE and isinstance(trainable, Evaluable):
-        evaluations = ((made, float(trainable.evaluate())),)
-    curve = Curve(lrs, losses, watch.stop or Stop.COMPLETED, probe.lane, evaluations)  # type: ignore[arg-type]
-    return curve if before is None else before.then(curve)
+    # When a lane goes on, a rise is judged against the whole of it.
+    watch = replace(lanes.watches.get(probe.lane, Watch()), stop=None, strikes=0)
+    lane = Lane(probe, watch=watch, before=0 if before is None else len(before))
+    doing, done = "update", 0
+    try:
+        _evaluate(trainable, lane)
+        for done, lr in enumerate(probe.lrs, start=1):
+            doing = "update"
+            lane.take(float(trainable.step(lr)))
+            doing = "the progress display after update"
+            if observer is not None:
+                observer(Update(probe.lane, done, len(probe.lrs), lr, lane.losses[-1]))
+            doing = "the evaluation after update"
+            _evaluate(trainable, lane)
+            if lane.ended:
+                break
+    except BaseException as error:
+        add_note(error, where(doing, done, [probe]))
+        raise
+    lanes.watches[probe.lane] = lane.watch
+    return lane.curve() if before is None else before.then(lane.curve())
 
 
-def _watched(rule: StopRule, before: Curve | None) -> Watch:
-    """What the rule knows when a lane goes on: a rise is judged against the whole lane."""
-    watch = Watch()
-    for loss in () if before is None else before.loss.tolist():
-        watch = rule.update(watch, loss)
-    return replace(watch, stop=None, strikes=0)
+def _evaluate(trainable: Trainable[Any], lane: Lane) -> None:
+    if lane.to_evaluate and isinstance(trainable, Evaluable):
+        lane.take_held_out(float(trainable.evaluate()))
 
 
 def _cost(curves: Curves, plan: Plan, seconds: float) -> Cost:

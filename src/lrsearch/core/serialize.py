@@ -23,6 +23,7 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "from_json", "to_json", "write_atomically
 
 FORMAT = "lrsearch-result"
 FORMAT_VERSION = 1
+_MEASURES = ("spread", "noise", "correction")  # written when they were measured
 
 
 def to_json(outcome: Outcome) -> str:
@@ -49,6 +50,7 @@ def to_json(outcome: Outcome) -> str:
         "why": outcome.why,
         "rule": outcome.rule,
         "multipliers": [_number(value) for value in outcome.multipliers],
+        **{name: _number(value) for name, value in _measures(outcome).items()},
         "cost": {
             "steps": outcome.cost.steps,
             "evaluations": outcome.cost.evaluations,
@@ -109,6 +111,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
     return target
 
 
+def _measures(outcome: Outcome) -> dict[str, float]:
+    named = {name: getattr(outcome, name) for name in _MEASURES}
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def _curve_to_plain(curve: Curve) -> dict[str, object]:
     return {
         "lane": curve.lane,
@@ -146,6 +153,7 @@ def _outcome_from_plain(content: Mapping[str, Any]) -> Outcome:
             why=_typed(str, content["why"]),
             rule=_typed(str, content["rule"]),
             multipliers=_floats(content["multipliers"]),
+            **{name: _float(content[name]) for name in _MEASURES if name in content},
             cost=Cost(
                 steps=_whole(cost["steps"]),
                 evaluations=_whole(cost["evaluations"]),

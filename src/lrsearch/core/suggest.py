@@ -33,6 +33,10 @@ class Suggestion:
         status: what happened and what to do.
         why: one sentence on how the number came about.
         rule: the rule that gave it.
+        spread: standard deviation of log10(lr), in decades, as far as the losses tell it.
+        noise: standard deviation of the loss from batch to batch.
+        correction: decades by which ``lr`` lies above (below, if negative) what was best while
+            it was measured, to allow for what the measurement was short of.
     """
 
     lr: float
@@ -41,6 +45,9 @@ class Suggestion:
     status: Status
     why: str
     rule: str
+    spread: float | None = None
+    noise: float | None = None
+    correction: float | None = None
 
 
 def suggest(curve: Curve, rule: str = "default") -> Suggestion:
@@ -98,6 +105,8 @@ def suggest(curve: Curve, rule: str = "default") -> Suggestion:
         status=Status.AT_EDGE if at_edge else Status.FOUND,
         why=_why(rule, lr, fall),
         rule=rule,
+        spread=fall.spread if rule == "default" else None,
+        noise=fall.noise,
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Evaluable", "LaneGroup", "LanesFailed", "ManyLanes", "Snapshot", "Trainable"]
+__all__ = [
+    "Evaluable",
+    "LaneGroup",
+    "LanesFailed",
+    "ManyLanes",
+    "Shuffles",
+    "Snapshot",
+    "TooManyLanes",
+    "Trainable",
+]
 
 Snapshot = TypeVar("Snapshot")
 
@@ -64,8 +73,24 @@ class Evaluable(Protocol):
         ...
 
 
+@runtime_checkable
+class Shuffles(Protocol):
+    """A trainable that can train on its data in other orders."""
+
+    def reshuffle(self, number: int) -> None:
+        """Go on with the data in order ``number``, until the next ``restore``.
+
+        Order 0 is the one that the trainable has anyway.
+        """
+        ...
+
+
 class LanesFailed(Exception):
     """Lanes cannot be trained together any further; one at a time they still may."""
+
+
+class TooManyLanes(LanesFailed):
+    """There is no memory for so many lanes at a time; for fewer there may be."""
 
 
 class LaneGroup(Protocol):
@@ -80,6 +105,7 @@ class LaneGroup(Protocol):
 
         Raises:
             LanesFailed: the lanes cannot go on together.
+            TooManyLanes: not so many of them.
         """
         ...
 
@@ -119,5 +145,8 @@ class ManyLanes(Protocol):
 
         Returns:
             The lanes, or ``None`` when training them together is impossible or no faster.
+
+        Raises:
+            TooManyLanes: there is no memory for so many; fewer may be asked for.
         """
         ...

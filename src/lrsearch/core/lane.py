@@ -1,0 +1,88 @@
+"""A probe: a piece of training to do; and a lane: what was measured while doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lrsearch.core.curve import Curve, Stop
+from lrsearch.core.stopping import StopRule, Watch
+
+__all__ = ["Lane", "Probe", "where"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A piece of training that a method asks for.
+
+    Attributes:
+        lane: the lane to train. A lane number seen for the first time begins at the state
+            the search began in; a kept lane goes on from where it stopped.
+        lrs: the learning rate of each update, in order.
+        stop: when to end early.
+        evaluate: measure the held-out loss after the last update.
+        checkpoints: updates of this probe after which to measure it too; 0 is before the first.
+        keep: remember the lane's state, so that a later probe can go on from it.
+        shuffle: number of the order of the data; another than 0 for new lanes only.
+    """
+
+    lane: int
+    lrs: tuple[float, ...]
+    stop: StopRule = field(default_factory=StopRule)
+    evaluate: bool = False
+    checkpoints: tuple[int, ...] = ()
+    keep: bool = False
+    shuffle: int = 0
+
+
+@dataclass
+class Lane:
+    """One probe and what it has measured so far, after the ``before`` updates of earlier ones."""
+
+    probe: Probe
+    losses: list[float] = field(default_factory=list)
+    watch: Watch = field(default_factory=Watch)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    before: int = 0
+
+    def take(self, loss: float) -> None:
+        """Note the loss of one more update."""
+        self.losses.append(loss)
+        self.watch = self.probe.stop.update(self.watch, loss)
+
+    def take_held_out(self, loss: float) -> None:
+        """Note the held-out loss of this moment."""
+        self.evaluations.append((self.before + len(self.losses), loss))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has made all its updates or was stopped."""
+        return self.watch.stop is not None or len(self.losses) == len(self.probe.lrs)
+
+    @property
+    def to_evaluate(self) -> bool:
+        """Whether the held-out loss is wanted now."""
+        wanted = len(self.losses) in self.probe.checkpoints or (self.ended and self.probe.evaluate)
+        return wanted and self.watch.stop is not Stop.NOT_FINITE
+
+    def curve(self) -> Curve:
+        """Return what was measured."""
+        made = len(self.losses)
+        return Curve(
+            self.probe.lrs[:made],  # type: ignore[arg-type]
+            self.losses,  # type: ignore[arg-type]
+            self.watch.stop or Stop.COMPLETED,
+            self.probe.lane,
+            tuple(self.evaluations),
+        )
+
+
+def where(doing: str, done: int, probes: Sequence[Probe]) -> str:
+    """Say at which update of which lanes something happened, for a note on an error."""
+    lanes = f"lane{'s' * (len(probes) > 1)} {', '.join(str(probe.lane) for probe in probes)}"
+    asked = len(probes[0].lrs)
+    if not done:
+        return f"lrsearch: in the evaluation before the first of {asked} updates, {lanes}"
+    lrs = sorted({f"{probe.lrs[done - 1]:.3g}" for probe in probes}, key=float)
+    between = " to ".join(lrs[:: max(len(lrs) - 1, 1)])
+    return f"lrsearch: in {doing} {done} of {asked}, {lanes}, lr {between}"
