@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,105 @@ def test_the_planned_length_is_needed() -> None:
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         Race(**settings)
+
+
+class TestHardCases:
+    def test_a_loss_that_reaches_zero(self) -> None:
+        answer = race(Judged(curvature=(1.0, 1.0)), 400, budget=3.0)
+        assert min(loss for c in answer.curves for _, loss in c.evaluations) < 1e-20
+        assert answer.status is Status.FOUND
+        assert 0.05 < answer.lr < 2.0
+
+    def test_a_held_out_loss_that_rises_in_every_lane_gives_no_answer(self) -> None:
+        class Overfits(Quadratic):
+            def evaluate(self) -> float:
+                return 1.0 + float(np.abs(self.weights - self.start).sum())
+
+        answer = race(Overfits(), 300)
+        assert answer.status is Status.NO_SIGNAL
+        assert math.isnan(answer.lr)
+
+    def test_a_loss_that_falls_only_after_some_updates_is_waited_for(self) -> None:
+        class Late(Judged):
+            made = 0
+
+            def step(self, lr: float) -> float:
+                self.made += 1
+                return super().step(lr)
+
+            def evaluate(self) -> float:
+                return super().evaluate() if self.made > 4 else 5.5 + 0.1 * (self.made > 0)
+
+            def snapshot(self) -> Any:
+                return super().snapshot(), self.made
+
+            def restore(self, snapshot: Any, /) -> None:
+                state, self.made = snapshot
+                super().restore(state)
+
+        answer = race(Late(), 300)
+        assert answer.status is Status.FOUND
+        assert 0.01 < answer.lr < 0.2
+
+    def test_a_lane_that_dies_late_bounds_the_answer(self) -> None:
+        class DiesLate(Judged):
+            """Breaks when a run has come too far with too large steps, however well it went."""
+
+            travelled = 0.0
+
+            def step(self, lr: float) -> float:
+                self.travelled += lr if lr > 0.02 else 0.0
+                loss = super().step(lr)
+                return loss if self.travelled < 1.0 else math.nan
+
+            def snapshot(self) -> Any:
+                return super().snapshot(), self.travelled
+
+            def restore(self, snapshot: Any, /) -> None:
+                state, self.travelled = snapshot
+                super().restore(state)
+
+        answer = race(DiesLate(curvature=(0.5, 5.0), noise=0.05), 300)
+        broken = [c.lr.max() for c in answer.curves[1:] if not np.isfinite(c.loss).all()]
+        assert answer.status is Status.FOUND
+        assert broken
+        assert answer.lr < max(broken)
+        assert answer.lr < 0.04
+
+    def test_noise_larger_than_any_difference_makes_the_interval_wide(self) -> None:
+        class Noisy(Quadratic):
+            """Learns at once at any rate; what is measured afterwards is noise alone."""
+
+            def evaluate(self) -> float:
+                if (self.weights == self.start).all():
+                    return 2.0
+                return zlib.crc32(self.weights.tobytes()) / 2.0**32
+
+            def step(self, lr: float) -> float:
+                super().step(lr)
+                return 1.0
+
+        wide = race(Noisy(curvature=(0.1, 1.0), noise=0.1), 300)
+        clear = race(Judged(curvature=(0.1, 1.0), noise=0.1), 300)
+        assert math.log10(wide.high / wide.low) > 1.0
+        assert math.log10(wide.high / wide.low) > math.log10(clear.high / clear.low)
+
+    def test_an_optimum_far_below_divergence_is_reached(self) -> None:
+        """Overfits at all but tiny rates, though it diverges only at large ones."""
+
+        class Overfits(Judged):
+            def evaluate(self) -> float:
+                moved = float(np.abs(self.weights - self.start).sum())
+                return (moved / 1e-2 - 1.0) ** 2 if moved < 2e-2 else 1.0 + moved
+
+        answer = race(Overfits(curvature=(1.0,)), 300)
+        lengths = [len(curve) for curve in answer.curves[1:]]
+        assert lengths.count(lengths[0]) > 6
+        assert answer.status is Status.FOUND
+        assert answer.lr < 1e-3
+
+
+def test_the_answer_says_in_how_many_resamplings_it_wins() -> None:
+    answer = race(Judged(noise=0.1), 300)
+    assert "resamplings" in answer.why
+    assert answer.low < answer.lr < answer.high

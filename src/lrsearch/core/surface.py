@@ -1,0 +1,231 @@
+"""The loss of a run as a function of its learning rate and its length, from a few short runs.
+
+Far below instability a run gets as far as learning rate times length carries it; what noise
+and instability cost depends on the learning rate alone. So the surface is modelled as a smooth
+function of their product, plus one of the learning rate, plus trends and a small rest. Which of
+the two bends more near the bottom decides how the best learning rate moves with the length: not
+at all where stability limits it, and in inverse proportion where a run must stop before it
+overfits.
+
+Sources: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning" (2006), section
+2.2; sums of kernels over projections of the input after D. Duvenaud, H. Nickisch, C. Rasmussen,
+"Additive Gaussian Processes", arXiv 1112.4394.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "KERNEL",
+    "REACH",
+    "Kernel",
+    "LossSurface",
+    "Reach",
+    "Run",
+    "fit_surface",
+    "resampled_best",
+]
+
+FloatArray = npt.NDArray[np.float64]
+_CELL = 0.02  # decades between the peaks at which the surface is read
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: log10 of its peak learning rate, its updates, and the loss it ended at."""
+
+    peak: float
+    updates: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Variances and length scales, in units of the transformed loss and in decades.
+
+    Chosen on recorded losses of the regret benchmark; ``docs/research/race.md`` has the
+    figures with the tasks left out.
+    """
+
+    progress: float = 1.07
+    progress_scale: float = 0.822
+    rate: float = 0.528
+    rate_scale: float = 0.363
+    usual: float = 0.41
+    usual_scale: float = 0.804
+    usual_drift: float = 0.497
+    rest: float = 0.061
+    rest_scale: float = 0.212
+    rest_length: float = 0.112
+    trend: float = 0.711
+    progress_trend: float = 51.8
+    noise: float = 0.0412
+    level: float = 0.1  # of what batches add to all losses of one length, if not held out
+    short: float = 4.23  # updates of a run so short that its noise is doubled
+    focus: float = 0.517  # transformed loss above the best at which the noise has doubled
+    floor: float = 0.0409  # share of the fall below which losses count as equal
+
+    def __call__(
+        self, peak: FloatArray, length: FloatArray, peaks: FloatArray, lengths: FloatArray
+    ) -> FloatArray:
+        """Return the prior covariance of the surface at two sets of points, ``(n, m)``."""
+        progress, progresses = peak + length, peaks + lengths
+        usual, usuals = peak + self.usual_drift * length, peaks + self.usual_drift * lengths
+        return (
+            1.0
+            + self.progress * _bell(progress, progresses, self.progress_scale)
+            + self.rate * _bell(peak, peaks, self.rate_scale)
+            + self.usual * _bell(usual, usuals, self.usual_scale)
+            + self.rest
+            * _bell(peak, peaks, self.rest_scale)
+            * _bell(length, lengths, self.rest_length)
+            + self.trend * np.outer(length, lengths)
+            + self.progress_trend * np.outer(progress, progresses)
+        )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far from the runs that were made the surface may be read, in decades."""
+
+    above: float = 0.35  # beyond the highest rate that was tried
+    below: float = 0.332  # beyond the lowest
+    under_dead: float = 0.416  # below a rate at which training failed
+    fall: float = 0.527  # per decade of length, below the best of the longest runs
+    rise: float = 0.0  # the same above it
+    slack: float = 0.322  # in addition to the fall
+    lift: float = 0.05  # in addition to the rise
+
+
+KERNEL, REACH = Kernel(), Reach()
+
+
+def _bell(a: FloatArray, b: FloatArray, scale: float) -> FloatArray:
+    return np.asarray(np.exp(-0.5 * ((a[:, None] - b[None, :]) / scale) ** 2))
+
+
+@dataclass(frozen=True)
+class LossSurface:
+    """A surface fitted to runs. Lengths are log10 of updates; peaks are relative to ``centre``.
+
+    Attributes:
+        centre: log10 of the best peak of the longest runs.
+        longest: log10 of the updates of those.
+        lowest, highest: log10 of the peaks between which it may be read at any length.
+    """
+
+    centre: float
+    longest: float
+    lowest: float
+    highest: float
+    peaks: FloatArray
+    lengths: FloatArray
+    weights: FloatArray
+
+    def best(self, updates: int) -> float:
+        """Return log10 of the peak at which runs of this many updates have the least loss."""
+        longer = math.log10(updates) - self.longest
+        high = min(self.highest, self.centre + REACH.rise * longer + REACH.lift)
+        low = max(self.lowest, self.centre - REACH.fall * longer - REACH.slack)
+        grid = np.arange(min(low, high - 0.5 * _CELL), high + 1e-9, _CELL)
+        at = np.full_like(grid, longer)
+        mean = KERNEL(grid - self.centre, at, self.peaks, self.lengths) @ self.weights
+        return float(grid[np.argmin(mean)])
+
+
+def fit_surface(
+    runs: Sequence[Run], start_loss: float, held_out: bool = True
+) -> LossSurface | None:
+    """Fit the surface to what ``runs`` ended at.
+
+    Losses enter as the logarithm of their distance from the best one, so that shifting or
+    scaling the loss changes nothing, and differences near the bottom count most. Runs that
+    ended above ``start_loss`` say nothing but that their peak is too high.
+
+    Args:
+        runs: runs of several lengths, in any order.
+        start_loss: the loss before training.
+        held_out: whether losses of different lengths were measured on the same examples.
+
+    Returns:
+        The surface, or ``None`` when no two runs ended below ``start_loss``.
+
+    Example:
+        >>> rates, lengths = (-3, -2.5, -2, -1.5, -1), (10, 100)
+        >>> runs = [Run(x, n, (x + np.log10(n)) ** 2) for x in rates for n in lengths]
+        >>> surface = fit_surface(runs, start_loss=4.0)
+        >>> surface.best(300) < surface.best(30)
+        True
+    """
+    good = [run for run in runs if run.loss < start_loss]
+    if len(good) < 2:
+        return None
+    values = _transformed(np.array([run.loss for run in good]), start_loss)
+    peaks = np.array([run.peak for run in good])
+    updates = np.array([run.updates for run in good], dtype=np.float64)
+    longest = updates.max()
+    centre = float(peaks[np.argmin(np.where(updates == longest, values, np.inf))])
+    peaks, lengths = peaks - centre, np.log10(updates / longest)
+    doubts = (1.0 + (values / KERNEL.focus) ** 2) * (1.0 + (KERNEL.short / updates) ** 2)
+    covariance = KERNEL(peaks, lengths, peaks, lengths) + np.diag(KERNEL.noise**2 * doubts)
+    if not held_out:
+        covariance += KERNEL.level * (updates[:, None] == updates[None, :])
+    return LossSurface(
+        centre=centre,
+        longest=float(np.log10(longest)),
+        lowest=float(peaks.min()) + centre - REACH.below,
+        highest=min(float(peaks.max()) + centre + REACH.above, _unstable(runs, good)),
+        peaks=peaks,
+        lengths=lengths,
+        weights=np.asarray(np.linalg.solve(covariance, values - values.mean())),
+    )
+
+
+def resampled_best(
+    runs: Sequence[Run],
+    start_loss: float,
+    updates: int,
+    draws: int = 100,
+    seed: int = 0,
+    held_out: bool = True,
+) -> FloatArray:
+    """Return the best peaks (log10) by surfaces fitted to resampled lanes, ``(draws,)`` or less.
+
+    The peaks at which runs were made are drawn with replacement; draws that leave too little
+    to fit are left out.
+
+    Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979).
+    """
+    random = np.random.default_rng(seed)
+    peaks = sorted({run.peak for run in runs})
+    best = []
+    for _ in range(draws):
+        drawn = set(random.choice(peaks, size=len(peaks)).tolist())
+        some = [run for run in runs if run.peak in drawn]
+        surface = fit_surface(some, start_loss, held_out)
+        if surface is not None:
+            best.append(surface.best(updates))
+    return np.array(best)
+
+
+def _transformed(losses: FloatArray, start_loss: float) -> FloatArray:
+    """Map the best loss to 0 and the start loss to 1, on a scale that is finer at the bottom."""
+    share = (losses - losses.min()) / (start_loss - losses.min())
+    return np.asarray(np.log1p(share / KERNEL.floor) / math.log1p(1.0 / KERNEL.floor))
+
+
+def _unstable(runs: Sequence[Run], good: Sequence[Run]) -> float:
+    """Return the highest peak that keeps clear of the rates at which training failed."""
+    failed = [run for run in runs if run not in good]
+    clear = [
+        run.peak
+        for run in failed
+        if not any(one.peak > run.peak and one.updates >= run.updates for one in good)
+    ]
+    return min(clear, default=math.inf) - REACH.under_dead

@@ -1,0 +1,316 @@
+"""How a race goes: scout, many short lanes, fewer and longer ones, the answer.
+
+Written as one script that yields the probes it needs and is sent their curves, so that it reads
+from top to bottom. See :mod:`lrsearch.methods.race` for the sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lrsearch.core import grid
+from lrsearch.core.curve import Curve, final_loss
+from lrsearch.core.outcome import Status
+from lrsearch.core.schedule import multipliers
+from lrsearch.core.search import Plan, Probe
+from lrsearch.core.stopping import StopRule
+from lrsearch.core.suggest import Suggestion
+from lrsearch.core.surface import LossSurface, Run, fit_surface, resampled_best
+from lrsearch.methods.range_test import RangeTest
+
+__all__ = ["DESIGN", "Design", "Script", "Track"]
+
+_MOST = 5  # lanes that may be added below the first rung while its lowest lane is the best
+_MOST_BEYOND = 3  # lanes that may be added to a later rung beyond its outer ones
+_OVER = 1.1  # times the budget that may be spent when the best lane is still an outer one
+_HALVINGS = 4  # shorter runs that are read from a lane of a constant schedule
+_NEAR = 0.15  # decades within which two learning rates count as the same
+_QUANTILES = (0.1, 0.9)  # of the likely best rates: the ends of the interval
+
+Script = Generator[tuple[Probe, ...], Sequence[Curve], Suggestion]
+_Step = Generator[tuple[Probe, ...], Sequence[Curve], None]
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a budget is spent. Chosen on the regret benchmark, as the surface's constants are."""
+
+    scout: int = 20  # updates of the scout at most
+    coarse: int = 6  # lanes of the first rung
+    coarse_apart: float = 0.7  # decades between them
+    below_top: float = 0.138  # decades from divergence to the highest of them
+    coarse_length: float = 0.0115  # length of the first rung, in planned runs; at most this
+    coarse_share: float = 0.0133  # and at most this, times the budget
+    coarse_most: float = 0.4  # and at most this share of the budget for all of them
+    shortest: int = 3  # updates of the shortest rung worth running
+    last: float = 0.137  # length of the last rung, in budgets
+    ratio: float = 2.73  # of the lengths of two rungs
+    least_ratio: float = 3.31  # of the second rung and the first
+    lanes: int = 3  # of the rungs between the first and the last
+    apart: float = 0.441
+    last_lanes: int = 2
+    last_apart: float = 0.346
+    room: float = 0.864  # lanes that may have to be added to the last rung when it is the second
+    later_room: float = 0.881  # the same when there were others between
+    early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
+    ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
+    lift: float = 0.1  # decades by which a rung is centred above its likely best
+    answer_below: float = 0.045  # decades: too high costs more than too low
+    answer_drift: float = 0.149  # in addition, per decade of length beyond the longest lanes
+    resamplings: int = 100  # of the lanes, for the interval
+    error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
+    error_drift: float = 0.28  # in addition, per decade of length beyond the longest lanes
+
+
+DESIGN = Design()
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """What is asked of one rung: lanes ``apart`` decades from each other, for some updates."""
+
+    updates: int
+    lanes: int
+    apart: float
+    until: float  # updates in all after which it gets no further lane
+    room: float = 0.0  # lanes to keep updates for that may have to be added
+
+    def doubled(self) -> _Rung:
+        """The same, twice as long."""
+        return replace(self, updates=2 * self.updates)
+
+
+class Track:
+    """The script of one race: it yields the probes it needs and is sent their curves."""
+
+    def __init__(
+        self,
+        budget: float,
+        bounds: tuple[float | None, float | None],
+        plan: Plan,
+        train_steps: int,
+        hand_over: bool = False,
+    ) -> None:
+        self.budget, self.bounds, self.plan, self.train_steps = budget, bounds, plan, train_steps
+        self.total = int(budget * train_steps)
+        self.spent = 0
+        self.lane = 0
+        self.hand_over = hand_over
+        self.keep = False  # the lanes of the rung that is run now
+        self.start_loss = math.inf
+        self.runs: list[Run] = []
+        # A constant schedule compressed is its own beginning: a lane shows shorter runs too.
+        self.nested = bool(np.ptp(multipliers(plan.schedule, max(train_steps, 2))) < 1e-9)
+
+    def script(self) -> Script:
+        """The race, from the scout to the answer."""
+        scout = min(DESIGN.scout, self.total // 4)
+        coarse = self._coarse_rung(scout)
+        if scout < 4 or coarse.updates < 2:
+            return (yield from self._range_test())
+        top = yield from self._scout(scout)
+        yield from self._descend(coarse, top - DESIGN.below_top)
+        # A few updates may be too few to learn anything.
+        while (surface := self._surface()) is None and self._affords(longer := coarse.doubled()):
+            coarse = longer
+            yield from self._descend(coarse, top - DESIGN.below_top)
+        for rung in self._rungs(coarse):
+            if surface is None:
+                break
+            self.keep = self.hand_over and rung.updates == 0
+            yield from self._bracket(self._fitted(rung), surface)
+            surface = self._surface()
+        if surface is not None:
+            return self._answer(surface)
+        broken = all(math.isinf(run.loss) for run in self.runs)
+        return _none(Status.DIVERGED if broken else Status.NO_SIGNAL)
+
+    def _surface(self) -> LossSurface | None:
+        return fit_surface(self.runs, self.start_loss, self.plan.can_evaluate)
+
+    def _affords(self, rung: _Rung) -> bool:
+        """Whether half of the budget is left after such a rung."""
+        return self.spent + rung.lanes * rung.updates < 0.5 * self.total
+
+    def _range_test(self) -> Script:
+        """The fallback when there is not enough for one rung."""
+        method = RangeTest(max(10, self.total), min_lr=self.bounds[0], max_lr=self.bounds[1])
+        curves: dict[int, Curve] = {}
+        while probes := method.next_probes(curves, self.plan):
+            for probe, curve in zip(probes, (yield probes), strict=True):
+                curves[probe.lane] = curve
+        return method.conclude(curves, self.plan)
+
+    def _scout(self, updates: int) -> Generator[tuple[Probe, ...], Sequence[Curve], float]:
+        """Climb in leaps until training diverges; return log10 of where it did."""
+        lrs = grid.geometric(1e-8, 1e4, max(updates * 5 // 4, 5))
+        (curve,) = yield (self._probe(tuple(lrs.tolist()), checkpoints=(0,)),)
+        self._note_start(curve)
+        highest = self.bounds[1]
+        if highest is not None:
+            return math.log10(highest) + DESIGN.below_top
+        return math.log10(curve.lr[-1])
+
+    def _note_start(self, curve: Curve) -> None:
+        """Keep the loss before training: held out, or while the scout's rates are tiny."""
+        quiet = curve.loss[: max(1, len(curve) // 3)]
+        # Losses of single batches scatter: a lane has failed only if it is clearly above.
+        usual = float(np.median(quiet) + 2.0 * np.std(quiet))
+        self.start_loss = curve.evaluations[0][1] if curve.evaluations else usual
+        self.spent += len(curve)
+
+    def _coarse_rung(self, scout: int) -> _Rung:
+        share = min(DESIGN.coarse_length, DESIGN.coarse_share * self.budget)
+        most = int(DESIGN.coarse_most * (self.total - scout) / DESIGN.coarse)
+        updates = min(max(DESIGN.shortest, int(share * self.train_steps)), most)
+        return _Rung(updates, DESIGN.coarse, DESIGN.coarse_apart, math.inf)
+
+    def _rungs(self, coarse: _Rung) -> list[_Rung]:
+        """The later rungs. The last one's length is settled when the others have been paid for."""
+        lengths = [min(1.0, DESIGN.last * self.budget)]
+        while lengths[-1] / DESIGN.ratio * self.train_steps > DESIGN.least_ratio * coarse.updates:
+            lengths.append(lengths[-1] / DESIGN.ratio)
+        early = DESIGN.early * self.total
+        first = len(lengths) == 1
+        room, apart = (
+            (DESIGN.room, DESIGN.apart) if first else (DESIGN.later_room, DESIGN.last_apart)
+        )
+        return [
+            *(
+                _Rung(int(length * self.train_steps), DESIGN.lanes, DESIGN.apart, early)
+                for length in lengths[:0:-1]
+            ),
+            _Rung(0, DESIGN.last_lanes, apart, _OVER * self.total, room),
+        ]
+
+    def _fitted(self, rung: _Rung) -> _Rung:
+        """Give the last rung the length, and beyond the planned one the lanes, that are left."""
+        if rung.updates:
+            return rung
+        left = self.total - self.spent
+        lanes = max(rung.lanes, int(left / self.train_steps - rung.room))
+        updates = max(DESIGN.shortest, min(self.train_steps, int(left / (lanes + rung.room))))
+        apart = rung.apart * rung.lanes / lanes
+        return replace(rung, updates=updates, lanes=lanes, apart=apart)
+
+    def _descend(self, rung: _Rung, highest: float) -> _Step:
+        """Run lanes from the highest peak down, and further while it helps."""
+        peaks = [highest - rung.apart * k for k in range(rung.lanes)]
+        losses = yield from self._run(rung.updates, peaks)
+        while np.argmin(losses) == len(losses) - 1 and len(losses) < rung.lanes + _MOST:
+            peaks.append(peaks[-1] - rung.apart)
+            losses += yield from self._run(rung.updates, peaks[-1:])
+
+    def _bracket(self, rung: _Rung, surface: LossSurface) -> _Step:
+        """Run lanes around the likely best, and further lanes while the best is an outer one."""
+        here, there = surface.best(rung.updates), surface.best(self.train_steps)
+        centre = here + DESIGN.ahead * (there - here) + DESIGN.lift
+        peaks = [centre + rung.apart * (k - (rung.lanes - 1) / 2) for k in range(rung.lanes)]
+        losses = yield from self._run(rung.updates, peaks)
+        for _ in range(_MOST_BEYOND):
+            best = int(np.argmin(losses))
+            if 0 < best < len(peaks) - 1 or self.spent + rung.updates > rung.until:
+                break
+            beyond = peaks[best] + (rung.apart if best else -rung.apart)
+            if self._bounded(beyond) == self._bounded(peaks[best]):
+                break
+            place = best + 1 if best else 0
+            peaks.insert(place, beyond)
+            losses[place:place] = yield from self._run(rung.updates, [beyond])
+
+    def _run(
+        self, updates: int, peaks: Sequence[float]
+    ) -> Generator[tuple[Probe, ...], Sequence[Curve], list[float]]:
+        """Run the planned schedule, compressed to so many updates, at these peaks."""
+        shape = multipliers(self.plan.schedule, updates)
+        within = [self._bounded(peak) for peak in peaks]
+        distinct = list(dict.fromkeys(within))
+        probes = tuple(
+            self._probe(tuple((10.0**peak * shape).tolist()), self._halves(updates))
+            for peak in distinct
+        )
+        losses = {}
+        for peak, curve in zip(distinct, (yield probes), strict=True):
+            self.spent += len(curve)
+            self.runs += self._seen(peak, curve)
+            losses[peak] = final_loss(curve)
+        return [losses[peak] for peak in within]
+
+    def _probe(self, lrs: tuple[float, ...], checkpoints: tuple[int, ...] = ()) -> Probe:
+        self.lane += 1
+        return Probe(
+            lane=self.lane - 1,
+            lrs=lrs,
+            stop=StopRule(divergence=self.lane == 1),
+            evaluate=self.plan.can_evaluate and self.lane > 1,
+            checkpoints=checkpoints if self.plan.can_evaluate else (),
+            keep=self.keep,
+        )
+
+    def _halves(self, updates: int) -> tuple[int, ...]:
+        """Lengths of the shorter runs that a run of this length contains, if it does."""
+        halves = [updates >> power for power in range(_HALVINGS, 0, -1)] if self.nested else []
+        return tuple(half for half in halves if half >= DESIGN.shortest)
+
+    def _seen(self, peak: float, curve: Curve) -> list[Run]:
+        """Return what a lane says: what it ended at, and what shorter runs would have."""
+        if len(curve.finite()) < len(curve):
+            return [Run(peak, len(curve), math.inf)]
+        if curve.evaluations:
+            return [Run(peak, done, loss) for done, loss in curve.evaluations]
+        ends = (*self._halves(len(curve)), len(curve))
+        return [Run(peak, end, final_loss(_beginning(curve, end))) for end in ends]
+
+    def _bounded(self, peak: float) -> float:
+        lowest, highest = self.bounds
+        low = -math.inf if lowest is None else math.log10(lowest)
+        high = math.inf if highest is None else math.log10(highest)
+        return min(max(peak, low), high)
+
+    def _answer(self, surface: LossSurface) -> Suggestion:
+        bounds = [math.log10(bound) for bound in self.bounds if bound is not None]
+        edge = any(abs(bound - surface.centre) < 1e-9 for bound in bounds)
+        beyond = math.log10(self.train_steps) - surface.longest
+        below = DESIGN.answer_below + DESIGN.answer_drift * beyond
+        # At a bound the best lies beyond it, and no drift leads back inside.
+        peak = surface.centre if edge else self._bounded(surface.best(self.train_steps) - below)
+        likely = (
+            resampled_best(
+                self.runs,
+                self.start_loss,
+                self.train_steps,
+                draws=DESIGN.resamplings,
+                seed=self.plan.seed,
+                held_out=self.plan.can_evaluate,
+            )
+            - below
+        )
+        usual = DESIGN.error + DESIGN.error_drift * beyond
+        low, high = np.quantile([*likely, peak], _QUANTILES)
+        near = float(np.mean(np.abs(likely - peak) <= _NEAR)) if len(likely) else 0.0
+        longest = max(run.updates for run in self.runs)
+        return Suggestion(
+            lr=10.0**peak,
+            low=10.0 ** min(self._bounded(float(low) - usual), peak),
+            high=10.0 ** max(self._bounded(float(high) + usual), peak),
+            status=Status.AT_EDGE if edge else Status.FOUND,
+            why=(
+                f"{self.lane} lanes of up to {longest} updates, {self.spent} updates in all "
+                f"({self.spent / self.train_steps:.2f} planned runs); the answer wins in "
+                f"{100 * near:.0f} % of resamplings of the lanes, to within a factor "
+                f"{10**_NEAR:.1f}."
+            ),
+            rule="race",
+        )
+
+
+def _beginning(curve: Curve, updates: int) -> Curve:
+    return replace(curve, lr=curve.lr[:updates], loss=curve.loss[:updates])
+
+
+def _none(status: Status) -> Suggestion:
+    return Suggestion(math.nan, math.nan, math.nan, status, status.value, "race")

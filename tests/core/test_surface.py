@@ -1,0 +1,107 @@
+"""The surface of losses: how the best rate moves with the length of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lrsearch.core.surface import Run, fit_surface, resampled_best
+
+Loss = Callable[[float, float], float]
+LENGTHS = (12, 50, 200)
+RATES = np.arange(-4.0, 0.01, 0.5)
+
+
+def runs(loss: Loss, lengths: tuple[int, ...] = LENGTHS) -> list[Run]:
+    return [Run(float(x), n, loss(float(x), math.log10(n))) for x in RATES for n in lengths]
+
+
+def limited_by_stability(peak: float, length: float) -> float:
+    """Gets better with every update, and with every rate below 10**-1."""
+    return 10.0 ** (-0.4 * (peak + length)) + 10.0 ** (4.0 * (peak + 1.0))
+
+
+def limited_by_overfitting(peak: float, length: float) -> float:
+    """Best when learning rate times length is one, whichever they are."""
+    return 0.1 + (peak + length) ** 2 + 10.0 ** (4.0 * (peak - 0.5))
+
+
+def bottom(loss: Loss, updates: int) -> float:
+    fine = np.arange(-4.0, 0.5, 0.01)
+    return float(fine[np.argmin([loss(x, math.log10(updates)) for x in fine])])
+
+
+@pytest.mark.parametrize("loss", [limited_by_stability, limited_by_overfitting])
+def test_the_drift_is_read_from_the_runs(loss: Loss) -> None:
+    surface = fit_surface(runs(loss), start_loss=20.0)
+    assert surface is not None
+    assert surface.best(800) == pytest.approx(bottom(loss, 800), abs=0.4)
+
+
+def test_the_two_limits_drift_differently() -> None:
+    stable = fit_surface(runs(limited_by_stability), start_loss=20.0)
+    overfit = fit_surface(runs(limited_by_overfitting), start_loss=20.0)
+    assert stable is not None
+    assert overfit is not None
+    assert stable.best(200) - stable.best(800) < overfit.best(200) - overfit.best(800) - 0.2
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0.0), (1e6, 0.0), (1.0, -50.0), (3.0, 7.0)])
+def test_shifting_and_scaling_the_loss_changes_nothing(scale: float, shift: float) -> None:
+    plain = fit_surface(runs(limited_by_overfitting), start_loss=20.0)
+    other = fit_surface(
+        runs(lambda x, t: scale * limited_by_overfitting(x, t) + shift), scale * 20.0 + shift
+    )
+    assert plain is not None
+    assert other is not None
+    assert other.best(800) == pytest.approx(plain.best(800), abs=0.03)
+
+
+def test_a_rate_that_failed_at_some_length_bounds_the_answer_at_longer_ones() -> None:
+    def fails(peak: float, length: float) -> float:
+        return math.inf if peak + 0.2 * length > -1.3 else limited_by_stability(peak, length)
+
+    surface = fit_surface(runs(fails), start_loss=20.0)
+    assert surface is not None
+    lowest_failed = min(run.peak for run in runs(fails) if math.isinf(run.loss))
+    assert surface.best(800) < lowest_failed
+
+
+def test_a_failure_below_a_success_is_an_accident() -> None:
+    usual = runs(limited_by_stability)
+    accident = Run(-3.5, 12, math.inf)
+    with_it = fit_surface([run for run in usual if run.peak != -3.5] + [accident], 20.0)
+    without = fit_surface([run for run in usual if run.peak != -3.5], 20.0)
+    assert with_it is not None
+    assert without is not None
+    assert with_it.best(800) == without.best(800)
+
+
+@pytest.mark.parametrize("losses", [(), (3.0,), (1.0, 3.0), (math.inf, math.nan)])
+def test_nothing_is_said_without_two_runs_that_learned(losses: tuple[float, ...]) -> None:
+    assert fit_surface([Run(-float(k), 10, one) for k, one in enumerate(losses)], 2.0) is None
+
+
+def spread(of: list[Run], start_loss: float = 20.0) -> float:
+    return float(np.ptp(np.quantile(resampled_best(of, start_loss, 800), (0.1, 0.9))))
+
+
+def test_losses_that_are_noise_alone_say_so() -> None:
+    random = np.random.default_rng(0)
+    noise = [Run(float(x), n, float(random.normal(1.0, 0.1))) for x in RATES for n in LENGTHS]
+    assert spread(noise, start_loss=2.0) > 1.0
+    assert spread(runs(limited_by_overfitting)) < 0.5
+
+
+def test_resampling_is_the_same_for_the_same_seed() -> None:
+    drawn = [resampled_best(runs(limited_by_overfitting), 20.0, 800, seed=s) for s in (1, 1, 2)]
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+
+
+def test_equal_losses_are_no_reason_to_fail() -> None:
+    surface = fit_surface([Run(-float(k), 10, 1.0) for k in range(4)], start_loss=2.0)
+    assert surface is not None
+    assert math.isfinite(surface.best(100))
