@@ -23,6 +23,7 @@ FLOORS = {
     "report": 2,
     "pytorch": 2,
     "runners": 2,
+    "hand_over": 3,
     "result": 3,
     "find": 3,
     "factory": 3,

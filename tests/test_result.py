@@ -136,12 +136,22 @@ class TestJson:
         for field in dataclasses.fields(Result):
             assert repr(getattr(read, field.name)) == repr(getattr(written, field.name))
 
-    def test_the_text_is_standard_json(self) -> None:
-        def refuse(constant: str) -> None:
-            raise AssertionError(f"{constant} is not JSON")
+    @pytest.mark.parametrize("name", EVERY_KIND)
+    def test_the_text_is_standard_json(self, name: str) -> None:
+        outcome = EVERY_KIND[name]
+        written: list[str] = []
+        text = Result.from_outcome(outcome).to_json()
+        content = json.loads(text, parse_constant=written.append)
+        assert written == []  # NaN, Infinity and -Infinity are Python's own
+        assert float(content["lr"]) == pytest.approx(outcome.lr, nan_ok=True)
+        losses = [list(map(float, curve["loss"])) for curve in content["curves"]]
+        for mine, curve in zip(losses, outcome.curves, strict=True):
+            np.testing.assert_array_equal(mine, curve.loss)
 
-        for outcome in EVERY_KIND.values():
-            json.loads(Result.from_outcome(outcome).to_json(), parse_constant=refuse)
+    def test_the_check_for_standard_json_finds_what_is_none(self) -> None:
+        written: list[str] = []
+        json.loads("[NaN, Infinity, -Infinity]", parse_constant=written.append)
+        assert written == ["NaN", "Infinity", "-Infinity"]
 
     def test_missing_folders_are_made(self, tmp_path: Path) -> None:
         result().to_json(tmp_path / "a" / "r.json")

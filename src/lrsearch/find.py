@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method, Plan, run_search
 from lrsearch.core.trainable import Trainable
 from lrsearch.errors import InvalidArgument, MissingDependency, NoLearningRateFound
+from lrsearch.hand_over import HandOver
 from lrsearch.methods.ladder import Ladder
 from lrsearch.methods.race import Race
 from lrsearch.methods.range_test import RangeTest
@@ -48,8 +49,11 @@ def find_lr(
     end_lr: float | None = None,
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
+    clip_grad_value: float | None = None,
     autocast: torch.dtype | Callable[[], AbstractContextManager[Any]] | None = None,
     grad_scaler: torch.amp.GradScaler | None = None,
+    stateful: Iterable[Any] = (),
+    snapshot_to: Literal["device", "cpu", "disk"] = "device",
     seed: int = 0,
     progress: bool = True,
     throw: bool = True,
@@ -59,6 +63,9 @@ def find_lr(
     Everything is left bit for bit as it was: weights, buffers, gradients, optimizer state
     and learning rates, train and eval modes, random states, loss scaler, data order; after
     success, after an error and after Ctrl-C. Nothing is applied: use ``result.apply``.
+
+    A model in ``DistributedDataParallel`` or under ``fully_shard`` is searched by all its
+    processes together: call this on every rank, and every rank gets the same answer.
 
     Args:
         model: the model, on the device it trains on.
@@ -78,10 +85,19 @@ def find_lr(
             a range test.
         min_lr, max_lr: bounds, for the first parameter group; found when not given.
             ``start_lr`` and ``end_lr`` mean the same.
-        accumulate: batches whose gradients make one update.
+        accumulate: batches whose gradients make one update. What is left over at the end of a
+            pass over the data makes an update of its own, by the mean of the batches it has.
         clip_grad_norm: largest norm of the gradient, as in ``clip_grad_norm_``.
+        clip_grad_value: largest size of an element of it, as in ``clip_grad_value_``.
         autocast: a dtype for ``torch.autocast``, or a function returning a context manager.
-        grad_scaler: the loss scaler of the planned run.
+        grad_scaler: the loss scaler of the planned run. An update that it skips is made again
+            on the next batches, at the same learning rate.
+        stateful: other modules, and objects with ``state_dict`` and ``load_state_dict``, that
+            hooks or ``compute_loss`` change, to be put back too: an average of the weights,
+            a teacher, a metric. A loss that is a module is put back unasked.
+        snapshot_to: where the copy of the state is kept meanwhile: ``"device"``, beside it;
+            ``"cpu"``, in main memory; ``"disk"``, in a temporary file without a name, which
+            is gone however the process ends.
         seed: seed of data order, dropout and every other random choice of the search.
         progress: show live progress on standard error.
         throw: raise when there is no answer; otherwise return the result with its status.
@@ -92,6 +108,7 @@ def find_lr(
     Raises:
         InvalidArgument: an argument cannot be used; nothing was trained.
         NoLearningRateFound: the search has no answer and ``throw`` is true.
+        RankFailed: another process that trains the same model failed.
         MissingDependency: PyTorch is not installed.
 
     Example:
@@ -111,33 +128,40 @@ def find_lr(
         high=_either("max_lr", max_lr, "end_lr", end_lr),
     )
     try:
+        from lrsearch.pytorch.distributed import ranks_of
         from lrsearch.pytorch.trainable import torch_trainable
     except ImportError as error:
         raise MissingDependency(
             "find_lr needs PyTorch: pip install 'lrsearch[torch]', or your own build of it."
         ) from error
-    trainable = torch_trainable(
-        model,
-        optimizer,
-        loss_fn,
-        train_loader,
-        compute_loss=compute_loss,
-        val_loader=val_loader,
-        accumulate=accumulate,
-        clip_grad_norm=clip_grad_norm,
-        autocast=autocast,
-        grad_scaler=grad_scaler,
-        seed=seed,
-    )
-    return search(
-        trainable,
-        method=chosen,
-        train_steps=train_steps,
-        schedule=schedule,
-        seed=seed,
-        progress=progress,
-        throw=throw,
-    )
+    with ranks_of(model) as ranks:
+        ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
+        trainable = torch_trainable(
+            model,
+            optimizer,
+            loss_fn,
+            train_loader,
+            compute_loss=compute_loss,
+            val_loader=val_loader,
+            accumulate=accumulate,
+            clip_grad_norm=clip_grad_norm,
+            clip_grad_value=clip_grad_value,
+            autocast=autocast,
+            grad_scaler=grad_scaler,
+            stateful=stateful,
+            snapshot_to=snapshot_to,
+            seed=seed,
+            ranks=ranks,
+        )
+        return search(
+            trainable,
+            method=chosen,
+            train_steps=train_steps,
+            schedule=schedule,
+            seed=seed,
+            progress=progress,
+            throw=throw,
+        )
 
 
 def search(
@@ -153,9 +177,10 @@ def search(
     """Find the learning rate of anything that can step, snapshot and restore.
 
     Args:
-        trainable: see :class:`lrsearch.core.trainable.Trainable`. Two optional attributes
-            are used when present: ``updates_per_epoch`` (for ladders counted in epochs) and
-            ``multipliers`` (learning rate of each parameter group over that of the first).
+        trainable: see :class:`lrsearch.core.trainable.Trainable`. Three optional attributes
+            are used when present: ``updates_per_epoch`` (for ladders counted in epochs),
+            ``multipliers`` (learning rate of each parameter group over that of the first) and
+            ``leads`` (whether this process shows progress, where several search together).
         method: as in :func:`find_lr`; the other arguments too.
 
     Returns:
@@ -171,10 +196,13 @@ def search(
         updates_per_epoch=getattr(trainable, "updates_per_epoch", None),
         seed=seed,
     )
-    with live_progress(chosen.name, enabled=progress) as observer:
-        outcome = run_search(trainable, chosen, plan, observer)
+    shown = progress and getattr(trainable, "leads", True)
+    with live_progress(chosen.name, enabled=shown) as observer:
+        kept: dict[int, object] | None = {} if getattr(chosen, "hand_over", False) else None
+        outcome = run_search(trainable, chosen, plan, observer, kept)
     multipliers = tuple(getattr(trainable, "multipliers", (1.0,)))
-    result = Result.from_outcome(outcome, multipliers=multipliers)
+    hand_over = HandOver(trainable, kept, plan) if kept else None
+    result = Result.from_outcome(outcome, multipliers=multipliers, hand_over=hand_over)
     if throw and not result.status.found:
         raise NoLearningRateFound(result.why, result)
     return result

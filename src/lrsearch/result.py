@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lrsearch.core import serialize
 from lrsearch.core.outcome import Outcome
 from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFound, Words
+from lrsearch.hand_over import Continued, HandOver
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +29,13 @@ class Result(Outcome):
 
     The data are those of :class:`lrsearch.core.outcome.Outcome`; nothing here runs a search,
     and nothing is set anywhere until it is asked for.
+
+    Attributes:
+        hand_over: lanes that can go on as the planned run, when they were kept. Not written
+            to JSON.
     """
+
+    hand_over: HandOver | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_outcome(cls, outcome: Outcome, **changes: Any) -> Result:
@@ -34,19 +43,25 @@ class Result(Outcome):
         data = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(Outcome)}
         return cls(**{**data, **changes})
 
-    def apply(self, optimizer: Optimizer, scheduler: LRScheduler | None = None) -> None:
+    def apply(self, target: Any, scheduler: LRScheduler | None = None) -> None:
         """Set the learning rate of every parameter group, keeping the groups' ratios.
 
         Args:
-            optimizer: the optimizer to set.
-            scheduler: its scheduler, when one is attached: its base learning rates are set,
-                and the optimizer keeps its place on the schedule.
+            target: the optimizer to set; or a trainer that an integration knows, which is then
+                set wherever it keeps its learning rate.
+            scheduler: the optimizer's scheduler, when one is attached: its base learning rates
+                are set, and the optimizer keeps its place on the schedule.
 
         Raises:
-            InvalidArgument: the optimizer has another number of groups than the one searched.
+            InvalidArgument: neither of them, or the optimizer has another number of groups than
+                the one searched.
             NoLearningRateFound: there is no learning rate to apply.
         """
-        for group, lr in zip(optimizer.param_groups, self._lrs_for(optimizer), strict=True):
+        integration = _integration_of(target)
+        if integration is not None:
+            integration.apply_result(self, target)
+            return
+        for group, lr in zip(target.param_groups, self._lrs_for(target), strict=True):
             base = float(group.get("initial_lr", 0.0))
             # With a scheduler the current lr is a share of the base; without, it is the base.
             now = lr * float(group["lr"]) / base if scheduler is not None and base else lr
@@ -54,7 +69,36 @@ class Result(Outcome):
             if "initial_lr" in group:
                 _set_lr(group, "initial_lr", lr)
         if scheduler is not None:
-            scheduler.base_lrs = list(self._lrs_for(optimizer))
+            inner = getattr(scheduler, "scheduler", scheduler)  # Accelerate wraps it
+            inner.base_lrs = list(self._lrs_for(target))
+            inner._last_lr = [group["lr"] for group in target.param_groups]
+
+    def continue_from(self, model: object, optimizer: object = None) -> Continued:
+        """Load the state of the lane nearest to the answer, and go on from there.
+
+        The search must have kept its lanes, as ``method=Race(hand_over=True)`` does. A lane
+        is part of the planned run when the schedule is constant, or when it ran for the whole
+        length. Everything is loaded: weights, optimizer state, learning rates, random states.
+
+        Args:
+            model, optimizer: the objects that were searched.
+
+        Returns:
+            The lane's learning rate, and the updates of the planned run that are done.
+
+        Raises:
+            InvalidArgument: no lane was kept, none is part of the planned run, or these are
+                other objects; nothing was changed.
+            NoLearningRateFound: there is no answer.
+        """
+        if not self.status.found:
+            raise NoLearningRateFound(f"There is no learning rate to use: {self.why}", self)
+        if self.hand_over is None:
+            raise InvalidArgument(
+                "continue_from: no lane was kept. Search with method=Race(hand_over=True), and "
+                "use the result itself, not one read from a file."
+            )
+        return self.hand_over.give(self, model, optimizer)
 
     def one_cycle(self, optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
         """Return torch's ``OneCycleLR`` with this learning rate as its peak.
@@ -137,6 +181,25 @@ class Result(Outcome):
                 f"the {len(self.multipliers)} groups the search was made with",
             )
         return self.group_lrs
+
+
+def _integration_of(target: object) -> ModuleType | None:
+    """Return the integration that knows how to apply to ``target``, ``None`` for an optimizer."""
+    if isinstance(getattr(target, "param_groups", None), list):
+        return None
+    for kind in type(target).__mro__:
+        home = _INTEGRATIONS.get(kind.__module__.partition(".")[0])
+        if home is not None:
+            return importlib.import_module(f"lrsearch.integrations.{home}")
+    raise InvalidArgument.of("target", target, "an optimizer, or a trainer of an integration")
+
+
+# By the package that a trainer's class comes from: imported only for an object that is its own.
+_INTEGRATIONS = {
+    "lightning": "lightning",
+    "pytorch_lightning": "lightning",
+    "transformers": "transformers",
+}
 
 
 def _set_lr(group: dict[str, Any], key: str, lr: float) -> None:
