@@ -28,8 +28,8 @@ __all__ = ["main"]
 
 _USAGE, _NO_ANSWER, _INTERRUPTED = 2, 3, 130
 
-# Name: its module, and how many updates each trial of the answer gets.
-_DEMOS = {"digits": ("digits", 200), "char-lm": ("char_lm", 150)}
+# Name: its module, updates of its range test, and how many each trial of the answer gets.
+_DEMOS = {"digits": ("digits", 100, 200), "char-lm": ("char_lm", 300, 150)}
 _PACKAGES = {"torch": "lrsearch[torch]", "sklearn": "lrsearch[demo]"}
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -37,7 +37,7 @@ _FOLDER = click.Path(file_okay=False, readable=False, path_type=Path)
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else."
 )
-_steps_option = click.option("--steps", type=int, help="Updates of the range test (100).")
+_steps_option = click.option("--steps", type=int, help="Updates of the range test.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,9 +66,9 @@ def demo(name: str, out: Path, steps: int | None, seed: int, as_json: bool) -> i
 
     _make_folder(out)
     importlib.import_module("lrsearch.demos.threads").use_one_thread()
-    module, updates = _DEMOS[name]
+    module, usual, updates = _DEMOS[name]
     factory = getattr(importlib.import_module(f"lrsearch.demos.{module}"), module)
-    method = _range_test(steps, {}) if steps is not None else "range"
+    method = _range_test(usual if steps is None else steps, {})
     with _quiet(as_json):
         result = find_lr(**factory(seed), method=method, seed=seed, throw=False)
     code = _show(result, as_json, [out / f"{name}.json", out / f"{name}.png"])

@@ -90,3 +90,33 @@ EVERY_KIND: dict[str, Outcome] = {
     "sweep of NaN": unanswered(Status.NOT_FINITE, Curve([0.1], [NAN]), method="sweep"),
     "sweep of nothing": unanswered(Status.NOT_FINITE, method="sweep"),
 }
+
+
+def short_runs(noise: float | None = 0.05, held_out: bool = False) -> Outcome:
+    """A range test: a climb that explodes at 10, and runs at 1e-3, 1e-2 and 1e-1."""
+    climb = Curve(
+        np.geomspace(1e-6, 10.0, 29), [2.0] * 24 + [1.8, 1.6, 1.9, 9.0, 1e6], Stop.DIVERGED
+    )
+    ends = {1e-3: 1.9, 1e-2: 1.0, 1e-1: 1.2}
+    runs = [
+        Curve([lr] * 9, np.linspace(2.0, end, 9), lane=lane, evaluations=((9, end),) * held_out)
+        for lane, (lr, end) in enumerate(ends.items(), 1)
+    ]
+    return Outcome(
+        lr=8e-3,
+        low=2e-3,
+        high=1e-2,
+        status=Status.FOUND,
+        why="The runs say so.",
+        rule="default",
+        curves=(climb, *runs),
+        cost=Cost(56, 0, 0.5),
+        settings={"method": "range"},
+        spread=0.2,
+        noise=noise,
+        correction=-0.1,
+    )
+
+
+EVERY_KIND["short runs"] = short_runs()
+EVERY_KIND["short runs with held-out losses"] = short_runs(held_out=True)

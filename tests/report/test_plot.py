@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 
 from lrsearch.errors import InvalidArgument
 from lrsearch.report.plot import plot
-from tests.report.outcomes import EVERY_KIND, broken_line, exploding, flat, outcome_of, sweep
+from tests.report.outcomes import (
+    EVERY_KIND,
+    broken_line,
+    exploding,
+    flat,
+    outcome_of,
+    short_runs,
+    sweep,
+)
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -123,3 +131,20 @@ assert settings() == before
 """
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=root)
+
+
+def test_short_runs_are_named_in_the_legend_and_low_and_high_on_their_lines() -> None:
+    figure = plot(short_runs(held_out=True))
+    names = legend_of(figure)
+    for name in (
+        "the loss falls: 0.002 to 0.01",
+        "noise (2 sd)",
+        "climb, until it diverged",
+        "short runs, last third of updates",
+        "mean of each run",
+        "held-out loss of each",
+        "above the frame (up to 1e+06)",
+    ):
+        assert name in names
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert set(written) >= {"low", "high", "lr = 0.008"}

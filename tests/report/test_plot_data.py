@@ -7,7 +7,7 @@ import pytest
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.outcome import Outcome, Status
-from lrsearch.report.plot_data import Climb, Trials, plot_data
+from lrsearch.report.plot_data import Climb, ShortRuns, Trials, plot_data
 from tests.report import outcomes
 from tests.report.outcomes import EVERY_KIND, NAN, broken_line, outcome_of, sweep, unanswered
 
@@ -164,3 +164,46 @@ def test_lanes_worse_than_the_start_do_not_stretch_the_frame() -> None:
 def test_a_method_of_the_users_own_is_drawn_as_a_climb() -> None:
     outcome = outcome_of(broken_line())
     assert isinstance(plot_data(Outcome(**{**vars(outcome), "settings": {}})), Climb)
+
+
+def short(outcome: Outcome) -> ShortRuns:
+    data = plot_data(outcome)
+    assert isinstance(data, ShortRuns)
+    return data
+
+
+def test_short_runs_show_their_last_third_and_its_mean() -> None:
+    data = short(outcomes.short_runs())
+    assert [lr for lr, _ in data.points] == [1e-3] * 3 + [1e-2] * 3 + [1e-1] * 3
+    means = [sum(loss for lr, loss in data.points if lr == at) / 3 for at in (1e-3, 1e-2, 1e-1)]
+    assert [loss for _, loss in data.means] == pytest.approx(means)
+    assert data.held_out == ()
+    assert len(data.climb) == 29
+
+
+def test_short_runs_show_held_out_losses_when_there_are_any() -> None:
+    data = short(outcomes.short_runs(held_out=True))
+    assert data.held_out == ((1e-3, 1.9), (1e-2, 1.0), (1e-1, 1.2))
+
+
+def test_the_noise_band_of_short_runs_lies_about_the_one_that_moved_least() -> None:
+    data = short(outcomes.short_runs(noise=0.05))
+    assert data.band is not None
+    assert data.band == pytest.approx((data.means[0][1] - 0.1, data.means[0][1] + 0.1))
+    assert short(outcomes.short_runs(noise=None)).band is None
+
+
+def test_a_climb_that_explodes_does_not_flatten_the_short_runs() -> None:
+    bottom, top = short(outcomes.short_runs()).y_limits
+    assert 0.8 < bottom < 1.05
+    assert 2.0 < top < 4.0
+
+
+def test_a_climb_with_a_fall_has_its_noise_about_the_level_before_it() -> None:
+    curve = broken_line()
+    noise = 0.05 * np.random.default_rng(0).standard_normal(len(curve))
+    data = climb(outcome_of(Curve(curve.lr, curve.loss + noise)))
+    assert data.band is not None
+    low, high = data.band
+    assert (low + high) / 2.0 == pytest.approx(2.0, abs=0.03)
+    assert high - low == pytest.approx(4 * 0.05, rel=0.4)

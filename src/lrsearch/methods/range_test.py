@@ -1,13 +1,15 @@
-"""One run whose learning rate climbs; where the loss falls tells the learning rate.
+"""The quick answer: climb until training diverges, then try three learning rates below.
 
 Source: L. Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.01186,
 section 3.3 (there the rate climbs linearly and accuracy is read; here it climbs
-geometrically and the loss is read). The scout that finds the range is ours.
+geometrically and the loss is read). The short runs after the climb are ours: what a climb
+shows at one learning rate depends on how long it stayed below, and they show it without.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,31 +18,55 @@ from lrsearch.core import grid
 from lrsearch.core.curve import Curve, Stop, noise
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe
+from lrsearch.core.short_runs import Reading, read_short_runs
+from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import RULES, Suggestion, suggest
 from lrsearch.errors import InvalidArgument
+from lrsearch.methods.repeats import LANES, averaged, repetition
 
 __all__ = ["RangeTest"]
 
-_SCOUT, _CLIMB = 0, 1  # lanes
-_LOWEST, _HIGHEST = 1e-8, 1e4  # how far the scout looks when nothing is given
-_SPAN = 1e5  # the climb begins this factor below divergence: no best lr was ever further down
-_QUIET = 30.0  # ... or this factor below the first lr at which the scout's loss moved
-_MARGIN = 3.0  # ... and goes this factor beyond the scout's end, where it ends by itself
+_CLIMB, _RUNS, _ZOOM = 0, 1, 8  # lanes; after the first climb a second one or short runs
+_LOWEST, _HIGHEST = 1e-8, 1e4  # how far the climb goes when no bound is given
+_SHARE = 0.48  # of the steps for the climb; it mostly ends before
+_FINEST = 48  # updates of the climb at most: beyond 4 per decade it gains nothing
+_ZOOM_FROM = 40  # updates that each of five runs must get for a zoom unasked
+# Leaps over decades rise high above the start once they diverge; a few high losses before are a
+# hard batch or two.
+_PATIENCE = 7
+# What follows was chosen on the regret benchmark: see docs/research/range-test.md.
+_COUNT, _APART, _BELOW = 3, 1.25, 1.25  # short runs, decades apart, decades below divergence
+_LONGER = 0.2  # decades by which a run longer than the short ones wants less
+_PACE, _LAG, _MOST_LAG = 4.0, 0.6, 0.3  # a slower climb diverges earlier: see _divergence
+# The second climb, for the rules that people know.
+_SPAN = 1e5  # it begins this factor below divergence: no best lr was ever further down
+_QUIET = 30.0  # ... or this factor below the first lr at which the loss moved
+_MARGIN = 3.0  # ... and goes this factor beyond divergence, where it ends by itself
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Climb from a learning rate that does nothing to one that diverges, and read the fall.
+    """Climb until training diverges, then make short runs at learning rates below.
 
-    Without ``min_lr`` or ``max_lr``, a scout of at most a quarter of the steps climbs in
-    leaps until the loss diverges; the real climb then covers the decades below, from the
-    same start on the same batches. A bound that is given is respected exactly.
+    The climb goes over the decades in leaps. The short runs begin where the search began, all
+    on the same batches, at learning rates 1.25, 2.5 and 3.75 decades below divergence. ``lr``
+    is their average in log(lr), weighed by what each has learned, and slightly lower, as the
+    planned run is longer. ``low`` is where a tenth of the improvement is made and ``high`` where
+    most of it is. The runs are ranked by held-out loss when there is one.
+
+    A bound that is given is respected exactly. With both, or with a rule other than
+    ``"default"``, one climb is read by the rule: the classic test.
 
     Args:
-        steps: optimizer updates in all, scout included, at least 10.
-        min_lr: first learning rate of the climb; found when ``None``.
-        max_lr: last learning rate of the climb; found when ``None``.
-        rule: how the curve is read, see :func:`lrsearch.suggest`.
+        steps: optimizer updates in all, at least 10. Only where nothing diverges and the highest
+            learning rate is the best, runs beyond it are made too.
+        min_lr: lowest learning rate; found when ``None``.
+        max_lr: highest learning rate; found when ``None``.
+        rule: how a climb is read, see :func:`lrsearch.suggest`.
+        repeats: make the whole test so many times, each on the data in another order; ``lr`` is
+            the mean in log(lr), ``spread`` the standard deviation over them.
+        zoom: make two more runs, half way to the neighbours of the best one, all of them
+            shorter in turn; when ``None``, if every run still gets 40 updates.
 
     Raises:
         InvalidArgument: a bound is not positive or not in order, or ``steps`` is too small.
@@ -54,6 +80,8 @@ class RangeTest:
     min_lr: float | None = None
     max_lr: float | None = None
     rule: str = "default"
+    repeats: int = 1
+    zoom: bool | None = None
     name: str = "range"
 
     def __post_init__(self) -> None:
@@ -64,72 +92,181 @@ class RangeTest:
         if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
             raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
         object.__setattr__(self, "steps", grid.whole("steps", self.steps, 10))
+        object.__setattr__(self, "repeats", grid.whole("repeats", self.repeats, 1))
         if self.rule not in RULES:
             raise InvalidArgument.of("rule", self.rule, f"one of {', '.join(map(repr, RULES))}")
 
     def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        """Scout when a bound is missing, climb once, and go on climbing past an edge."""
-        if self.min_lr is not None and self.max_lr is not None:
-            return () if curves else (_climb(self.min_lr, self.max_lr, self.steps),)
-        if not curves:
-            low, high = self._limits()
-            return (Probe(_SCOUT, tuple(grid.geometric(low, high, self._scouts()).tolist())),)
-        if len(curves[_SCOUT].finite()) < 2:
-            return ()
-        if _CLIMB not in curves:
-            low, high = self._range(curves[_SCOUT])
-            return (_climb(low, high, self.steps - len(curves[_SCOUT])),)
-        return self._beyond(curves[_CLIMB])
+        """Climb, make the short runs, and do it all again when it is to be repeated."""
+        for number in range(self.repeats):
+            probes = self._next(repetition(curves, number), plan)
+            if probes:
+                return tuple(
+                    replace(probe, lane=probe.lane + LANES * number, shuffle=number)
+                    for probe in probes
+                )
+        return ()
 
     def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Read the climb, or say why there was none."""
-        answer = suggest(curves[max(curves)], self.rule)
-        status = None if answer.status.found else self._reason(curves)
-        return answer if status is None else replace(answer, status=status, why=status.value)
+        """Read every repetition and average what they say, or say why there is nothing."""
+        parts = [repetition(curves, number) for number in range(self.repeats)]
+        return averaged([self._read(part) for part in parts if part])
 
-    def _reason(self, curves: Curves) -> Status | None:
-        """Return a better reason than the last curve by itself can give, if there is one."""
-        if _SCOUT not in curves:
-            return None
-        scout, climb = curves[_SCOUT], curves.get(_CLIMB)
-        if climb is None:
-            # Our own lowest lr cannot break anything; one that was given may.
-            blameless = self.min_lr is None or len(scout.finite()) == 0
-            return Status.NOT_FINITE if blameless else Status.DIVERGED
-        # The same batch broke both, at learning rates far apart: it is the batch.
-        broken = scout.stop is climb.stop is Stop.NOT_FINITE and len(scout) == len(climb)
-        return Status.NOT_FINITE if broken and 10 * climb.lr[-1] < scout.lr[-1] else None
+    @property
+    def _classic(self) -> bool:
+        return self.rule != "default" or (self.min_lr is not None and self.max_lr is not None)
 
-    def _limits(self) -> tuple[float, float]:
-        low = self.min_lr or min(_LOWEST, (self.max_lr or _HIGHEST) / _SPAN)
-        return low, self.max_lr or max(_HIGHEST, low * _SPAN)
-
-    def _scouts(self) -> int:
-        return max(4, self.steps // 4)
-
-    def _range(self, scout: Curve) -> tuple[float, float]:
-        """The climb's range: from where the scout's loss stood still to where it diverged."""
-        end = float(scout.lr[-1])
-        diverged = scout.stop is not Stop.COMPLETED
-        high = self.max_lr or (end * _MARGIN if diverged else end)
-        if self.min_lr is not None:
-            return self.min_lr, max(high, 10.0 * self.min_lr)
-        return min(end / _SPAN, _first_move(scout) / _QUIET), high
-
-    def _beyond(self, climb: Curve) -> tuple[Probe, ...]:
-        """Another decade at the same pace, while the loss still falls at the very end."""
-        last = float(climb.lr[-1])
-        going_on = self.max_lr is None and last < _HIGHEST * _SPAN
-        if not going_on or suggest(climb, self.rule).status is not Status.AT_EDGE:
+    def _next(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+        if _CLIMB not in curves:
+            patient = StopRule() if self._classic else StopRule(patience=_PATIENCE)
+            return (Probe(_CLIMB, self._climb(), patient),)
+        climb = curves[_CLIMB]
+        if len(climb.finite()) < 2 or (self.min_lr is not None and self.max_lr is not None):
             return ()
-        pace = math.log10(climb.lr[-1] / climb.lr[-2])
-        count = max(2, round(1.0 / pace))
-        lrs = last * 10.0 ** (pace * np.arange(1, count + 1))
-        return (Probe(_CLIMB, tuple(lrs.tolist()), keep=True),)
+        if self._classic:
+            return () if _RUNS in curves else (Probe(_RUNS, self._second_climb(climb)),)
+        return tuple(
+            Probe(
+                lane,
+                (lr,) * self._updates(climb),
+                StopRule(divergence=False),
+                evaluate=plan.can_evaluate,
+            )
+            for lane, lr in self._wanted(curves)
+        )
+
+    def _climb(self) -> tuple[float, ...]:
+        low = self.min_lr or min(_LOWEST, (self.max_lr or _HIGHEST) / _SPAN)
+        high = self.max_lr or max(_HIGHEST, low * _SPAN)
+        steps = self.steps
+        if not self._classic:
+            steps = max(4, min(int(_SHARE * steps), _FINEST))
+        elif not (self.min_lr and self.max_lr):
+            steps = max(4, steps // 4)
+        return tuple(grid.geometric(low, high, steps).tolist())
+
+    def _second_climb(self, first: Curve) -> tuple[float, ...]:
+        """From where the loss stood still to where it diverged."""
+        end = float(first.lr[-1])
+        high = self.max_lr or (end * _MARGIN if first.stop is not Stop.COMPLETED else end)
+        low = self.min_lr or min(end / _SPAN, _first_move(first) / _QUIET)
+        high = max(high, 10.0 * low)
+        return tuple(grid.geometric(low, high, self.steps - len(first)).tolist())
+
+    def _updates(self, climb: Curve) -> int:
+        """Updates of every short run."""
+        count = _COUNT + (2 if self._zooms(climb) else 0)
+        return max(2, (self.steps - len(climb)) // count)
+
+    def _zooms(self, climb: Curve) -> bool:
+        enough = self.steps - len(climb) >= (_COUNT + 2) * _ZOOM_FROM
+        return enough if self.zoom is None else self.zoom
+
+    def _wanted(self, curves: Curves) -> list[tuple[int, float]]:
+        """Lanes and learning rates of the short runs that are still to be made."""
+        climb, runs = curves[_CLIMB], _short_runs(curves)
+        if not runs:
+            return list(enumerate(self._first_lrs(climb), _RUNS))
+        reading = _reading(curves)
+        if reading is None:
+            return []
+        free, best = max(lane for lane in curves if lane < _ZOOM) + 1, reading.best
+        if free < _ZOOM and _ZOOM not in curves:
+            above = float(reading.lrs[-1]) * 10.0**_APART
+            stable = climb.stop is Stop.COMPLETED and above <= (self.max_lr or math.inf)
+            if best == len(reading.lrs) - 1 and stable:
+                return [(free, above)]
+        return self._zoomed(reading) if self._zooms(climb) and _ZOOM not in curves else []
+
+    def _first_lrs(self, climb: Curve) -> list[float]:
+        """Evenly below divergence; below the end, if nothing diverged."""
+        top = _divergence(climb) - _BELOW
+        if climb.stop is Stop.COMPLETED:
+            top = math.log10(climb.lr[-1])
+        bottom = top - _APART * (_COUNT - 1)
+        if self.min_lr is not None:
+            bottom = max(bottom, math.log10(self.min_lr))
+            top = max(top, bottom + 0.1 * (_COUNT - 1))
+        lrs = (10.0 ** np.linspace(bottom, top, _COUNT)).tolist()
+        return [min(max(lr, self.min_lr or 0.0), self.max_lr or math.inf) for lr in lrs]
+
+    def _zoomed(self, reading: Reading) -> list[tuple[int, float]]:
+        x, best = np.log10(reading.lrs), reading.best
+        near = [0.5 * (x[best] + x[other]) for other in (best - 1, best + 1) if 0 <= other < len(x)]
+        return [(_ZOOM + number, float(10.0**place)) for number, place in enumerate(near)]
+
+    def _read(self, curves: Curves) -> Suggestion:
+        """What one repetition says."""
+        climb = curves[_CLIMB]
+        if len(climb.finite()) < 2:
+            # Our own lowest lr cannot break anything; one that was given may.
+            blameless = self.min_lr is None or len(climb.finite()) == 0
+            return _none(Status.NOT_FINITE if blameless else Status.DIVERGED, self.rule)
+        if self._classic:
+            answer = suggest(curves[max(curves)], self.rule)
+            broken = not answer.status.found and _broken_by_a_batch(curves)
+            return _none(Status.NOT_FINITE, self.rule) if broken else answer
+        reading = _reading(curves)
+        if reading is None:
+            broken = _broken_by_a_batch(curves)
+            return _none(Status.NOT_FINITE if broken else Status.DIVERGED, self.rule)
+        if not reading.significant:
+            return _none(Status.NO_SIGNAL, self.rule)
+        return self._answer(reading, climb, len(_short_runs(curves)[0]))
+
+    def _answer(self, reading: Reading, climb: Curve, updates: int) -> Suggestion:
+        best = float(reading.lrs[reading.best])
+        lr = float(np.clip(10.0 ** (reading.at - _LONGER), self.min_lr, self.max_lr))
+        low, high = min(float(10.0 ** reading.crossing(0.1)), lr), max(best, lr)
+        at_top = climb.stop is Stop.COMPLETED and best == reading.lrs[-1]
+        at_bottom = self.min_lr is not None and best == reading.lrs[0]
+        below = math.log10(best / lr)
+        side = "below" if below >= 0.0 else "above"
+        return Suggestion(
+            lr=lr,
+            low=low,
+            high=high,
+            status=Status.AT_EDGE if at_top or at_bottom else Status.FOUND,
+            why=(
+                f"Of {len(reading.lrs)} runs of {updates} updates from the same start, the one "
+                f"at lr {best:.2g} learned most. The average weighed by what each learned, and "
+                f"a little less as the planned run is longer, is {lr:.2g}, {abs(below):.1f} "
+                f"decades {side} it; climbing, training "
+                + (
+                    "did not diverge."
+                    if climb.stop is Stop.COMPLETED
+                    else f"diverged at {climb.lr[-1]:.2g}."
+                )
+            ),
+            rule=self.rule,
+            spread=reading.spread,
+            noise=reading.noise,
+            correction=-below,
+        )
 
 
-def _climb(low: float, high: float, steps: int) -> Probe:
-    return Probe(_CLIMB, tuple(grid.geometric(low, high, steps).tolist()), keep=True)
+def _short_runs(curves: Mapping[int, Curve]) -> list[Curve]:
+    return [curves[lane] for lane in sorted(curves) if lane != _CLIMB]
+
+
+def _reading(curves: Curves) -> Reading | None:
+    """Read the short runs; the quiet part of the climb shows weights that stand still."""
+    climb, runs = curves[_CLIMB].finite(), _short_runs(curves)
+    lowest = min(float(run.lr[0]) for run in runs)
+    quiet = int(np.searchsorted(climb.lr, 0.1 * lowest))
+    return read_short_runs(runs, replace(climb, lr=climb.lr[:quiet], loss=climb.loss[:quiet]))
+
+
+def _divergence(climb: Curve) -> float:
+    """Where training diverges, in log10(lr), as a climb of four updates per decade sees it.
+
+    A slower climb stays longer at every learning rate, and diverges at a lower one.
+    """
+    if len(climb) < 2:
+        return math.log10(climb.lr[-1])
+    pace = 1.0 / math.log10(climb.lr[1] / climb.lr[0])
+    lag = float(np.clip(_LAG * math.log10(pace / _PACE), -_MOST_LAG, _MOST_LAG))
+    return math.log10(climb.lr[-1]) + lag
 
 
 def _first_move(scout: Curve) -> float:
@@ -139,3 +276,15 @@ def _first_move(scout: Curve) -> float:
     limit = max(5.0 * noise(losses), 0.02 * float(np.quantile(np.abs(losses - start), 0.75)))
     moved = np.flatnonzero(np.abs(losses - start) > limit)
     return float(scout.lr[max(int(moved[0]) - 1, 0)]) if moved.size else float(scout.lr[-1])
+
+
+def _broken_by_a_batch(curves: Curves) -> bool:
+    """Whether the same batch broke all lanes, at learning rates far apart."""
+    found = list(curves.values())
+    same = len({len(curve) for curve in found}) == 1
+    return len(found) > 1 and same and all(curve.stop is Stop.NOT_FINITE for curve in found)
+
+
+def _none(status: Status, rule: str) -> Suggestion:
+    nan = float("nan")
+    return Suggestion(nan, nan, nan, status, status.value, rule)

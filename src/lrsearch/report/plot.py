@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from lrsearch.core.outcome import Outcome
 from lrsearch.core.serialize import write_atomically
 from lrsearch.errors import InvalidArgument
-from lrsearch.report.plot_data import Climb, Points, Trials, plot_data
+from lrsearch.report.plot_data import Climb, Points, ShortRuns, Trials, plot_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Climb", "Trials", "check_plot_path", "plot", "plot_data"]
+__all__ = ["Climb", "ShortRuns", "Trials", "check_plot_path", "plot", "plot_data"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey print.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
@@ -56,6 +56,8 @@ def plot(
     data = plot_data(outcome)
     if isinstance(data, Climb):
         _draw_climb(axes, data)
+    elif isinstance(data, ShortRuns):
+        _draw_short_runs(axes, data)
     else:
         _draw_trials(axes, data)
     figure = axes.get_figure(root=True)
@@ -96,8 +98,7 @@ def _draw_climb(ax: Axes, data: Climb) -> None:
     ax.set_xlim(*data.x_limits)
     ax.set_ylim(*data.y_limits)
     _draw_interval(ax, data.interval, "the loss falls")
-    if data.band is not None:
-        ax.axhspan(*data.band, color=_GREY, alpha=0.2, lw=0, label="noise (2 sd)")
+    _draw_band(ax, data.band)
     _draw_points(ax, data.scouts, color=_GREY, alpha=0.45, s=10, label="other lanes")
     _draw_points(ax, data.points, color=_BLUE, alpha=0.45, s=12, label="loss of each update")
     _draw_line(ax, data.trend, color=_BLUE, lw=1.5, label="running average")
@@ -106,6 +107,27 @@ def _draw_climb(ax: Axes, data: Climb) -> None:
     _say_if_empty(ax, data.points)
     if data.broke_at is not None:
         ax.axvline(data.broke_at, color=_RED, ls=":", label=f"NaN or inf at {data.broke_at:.2g}")
+    _draw_answer(ax, data.lr)
+    _legend(ax)
+
+
+def _draw_short_runs(ax: Axes, data: ShortRuns) -> None:
+    _prepare(ax, data.title, found=data.lr is not None)
+    ax.set_ylabel("loss")
+    ax.set_xlim(*data.x_limits)
+    ax.set_ylim(*data.y_limits)
+    _draw_interval(ax, data.interval, "the loss falls")
+    _draw_band(ax, data.band)
+    _draw_points(ax, data.climb, color=_GREY, alpha=0.6, s=12, label="climb, until it diverged")
+    _draw_points(
+        ax, data.points, color=_BLUE, alpha=0.45, s=14, label="short runs, last third of updates"
+    )
+    _draw_line(ax, data.means, color=_BLUE, lw=1.8, marker="_", ms=14, label="mean of each run")
+    _draw_line(
+        ax, data.held_out, color=_ORANGE, lw=1.8, ls="--", marker="s", label="held-out loss of each"
+    )
+    _mark_above(ax, data.climb + data.points)
+    _say_if_empty(ax, data.points)
     _draw_answer(ax, data.lr)
     _legend(ax)
 
@@ -141,10 +163,28 @@ def _prepare(ax: Axes, title: str, found: bool) -> None:
 
 
 def _draw_interval(ax: Axes, interval: tuple[float, float] | None, words: str) -> None:
-    if interval is not None:
-        low, high = interval
-        label = f"{words}: {low:.2g} to {high:.2g}"
-        ax.axvspan(low, high, color=_GREEN, alpha=0.12, lw=0, label=label)
+    if interval is None:
+        return
+    low, high = interval
+    label = f"{words}: {low:.2g} to {high:.2g}"
+    ax.axvspan(low, high, color=_GREEN, alpha=0.12, lw=0, label=label)
+    for name, at, side in (("low", low, "right"), ("high", high, "left")):
+        ax.axvline(at, color=_GREEN, lw=1.0, ls="--")
+        ax.annotate(
+            name,
+            (at, 1.0),
+            xytext=(3 if side == "left" else -3, -12),  # outside: the two may be close
+            textcoords="offset points",
+            xycoords=ax.get_xaxis_transform(),
+            ha=side,
+            color=_GREEN,
+            fontsize=9,
+        )
+
+
+def _draw_band(ax: Axes, band: tuple[float, float] | None) -> None:
+    if band is not None:
+        ax.axhspan(*band, color=_GREY, alpha=0.2, lw=0, label="noise (2 sd)")
 
 
 def _draw_points(ax: Axes, points: Points, **style: object) -> None:

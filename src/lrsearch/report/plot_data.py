@@ -12,7 +12,7 @@ from lrsearch.core.curve import Curve, final_loss, noise
 from lrsearch.core.fall import Fall, fit_fall
 from lrsearch.core.outcome import Outcome, Status
 
-__all__ = ["Climb", "Points", "Trials", "plot_data"]
+__all__ = ["Climb", "Points", "ShortRuns", "Trials", "plot_data"]
 
 FloatArray = npt.NDArray[np.float64]
 Points: TypeAlias = tuple[tuple[float, float], ...]  # (lr, loss) pairs
@@ -33,7 +33,7 @@ class Climb:
         scouts: the finite raw losses of the other lanes.
         trend: the average that runs through the points, one value per learning rate.
         fit: corners of the fitted broken line, empty when there is no fall to be seen.
-        band: lower and upper end of the noise, when there is no fall to be seen.
+        band: lower and upper end of the noise about the level before the fall.
         interval: where the loss begins and stops falling, ``None`` without an answer.
         lr: the answer, or ``None``.
         broke_at: learning rate at which the loss became NaN or infinite, or ``None``.
@@ -79,7 +79,35 @@ class Trials:
     y_limits: tuple[float, float]
 
 
-def plot_data(outcome: Outcome) -> Climb | Trials:
+@dataclass(frozen=True)
+class ShortRuns:
+    """A range test's short runs at constant learning rates, and the climb before them.
+
+    Attributes:
+        title: the answer, or why there is none.
+        points: the raw losses of the last third of every run, at its learning rate.
+        climb: the finite raw losses of the climb.
+        means: (lr, mean of those losses), ascending: the smoothed curve.
+        held_out: (lr, held-out loss after the run), ascending; empty when none was measured.
+        band: lower and upper end of the noise, about the mean of the run that moved least.
+        interval: ``low`` and ``high`` of the outcome, ``None`` without an answer.
+        lr: the answer, or ``None``.
+        x_limits, y_limits: what to show; losses above are to be marked as such.
+    """
+
+    title: str
+    points: Points
+    climb: Points
+    means: Points
+    held_out: Points
+    band: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    lr: float | None
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+
+
+def plot_data(outcome: Outcome) -> Climb | ShortRuns | Trials:
     """Return what a plot of ``outcome`` shows; works with and without an answer.
 
     Example:
@@ -94,7 +122,45 @@ def plot_data(outcome: Outcome) -> Climb | Trials:
     """
     if outcome.settings.get("method") in _TRIALS:
         return _trials(outcome)
+    runs = [curve for curve in outcome.curves if len(curve) > 1 and np.ptp(curve.lr) == 0.0]
+    if len(runs) > 1 and len(runs) < len(outcome.curves):
+        return _short_runs(outcome, runs)
     return _climb(outcome)
+
+
+def _short_runs(outcome: Outcome, runs: list[Curve]) -> ShortRuns:
+    runs = sorted(runs, key=lambda run: float(run.lr[0]))
+    climbs = [curve.finite() for curve in outcome.curves if np.ptp(curve.lr) > 0.0]
+    ends = [run.loss[-max(2, len(run) // 3) :] for run in runs]
+    ends = [losses[np.isfinite(losses)] for losses in ends]
+    ended = [(float(run.lr[0]), end) for run, end in zip(runs, ends, strict=True) if end.size]
+    means = tuple((lr, float(end.mean())) for lr, end in ended)
+    held_out = [(float(run.lr[0]), run.evaluations[-1][1]) for run in runs if run.evaluations]
+    reach = _NOISES * (outcome.noise or 0.0)
+    found = outcome.status.found
+    interval = (outcome.low, outcome.high) if found else None
+    shown = np.array([loss for _, loss in (*means, *held_out) if np.isfinite(loss)])
+    raw = np.concatenate([*(end for _, end in ended), *(climb.loss[:3] for climb in climbs)])
+    inside = raw[raw <= _top(shown, raw)] if shown.size else raw
+    lrs = np.concatenate([curve.lr for curve in outcome.curves])
+    return ShortRuns(
+        title=_title(outcome),
+        points=tuple((lr, float(loss)) for lr, end in ended for loss in end),
+        climb=tuple(point for climb in climbs for point in _pairs(climb.lr, climb.loss)),
+        means=means,
+        held_out=tuple(point for point in held_out if np.isfinite(point[1])),
+        band=(means[0][1] - reach, means[0][1] + reach) if means and reach else None,
+        interval=interval,
+        lr=outcome.lr if found else None,
+        x_limits=_lr_limits(np.append(lrs, interval or ())),
+        y_limits=_padded(float(inside.min()), float(inside.max())) if inside.size else (0.0, 1.0),
+    )
+
+
+def _top(means: FloatArray, raw: FloatArray) -> float:
+    """One improvement above the start, so that what diverged does not flatten the rest."""
+    start = float(np.median(raw[-3:]))  # of the climb, whose first updates move nothing
+    return start + 1.5 * max(start - float(means.min()), 2.0 * noise(raw))
 
 
 def _climb(outcome: Outcome) -> Climb:
@@ -104,8 +170,9 @@ def _climb(outcome: Outcome) -> Climb:
     fall = _fall(finite)
     bottom, top = _climb_limits(finite.loss)
     level = float(np.median(finite.loss)) if len(finite) else 0.0
-    reach = _NOISES * noise(rungs.loss)
-    silent = fall is not None or reach == 0.0
+    reach = _NOISES * (noise(rungs.loss) if fall is None else fall.noise)
+    level = level if fall is None else fall.level
+    silent = reach <= 1e-9 * abs(level)
     interval = (outcome.low, outcome.high) if outcome.status.found else None
     others = [curve.finite() for curve in outcome.curves if curve is not main]
     return Climb(

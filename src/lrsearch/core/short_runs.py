@@ -1,0 +1,182 @@
+"""Read a learning rate from short runs that differ in nothing but their learning rate.
+
+All runs begin at the same state and see the same batches, so that what a batch does to the loss
+falls out of every comparison: a drift of the data, sorted labels, a hard batch. What is left of
+the differences is the effect of the learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lrsearch.core.curve import Curve, final_loss
+
+__all__ = ["Reading", "read_short_runs"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# How much a lane that has learned everything weighs against one that has learned nothing,
+# exp(6) to 1. Chosen on the regret benchmark: see docs/research/range-test.md.
+_TRUST = 6.0
+_SURE = 2.5  # standard errors by which a run must beat the reference, batch by batch
+_HELD_OUT = 0.25  # ... or in held-out loss, where one comparison is all there is
+_ROUNDING = 1e-7  # share of a loss that single precision may get wrong
+_GRID = 201
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What short runs say.
+
+    Attributes:
+        lrs: learning rates of the runs, ascending, shape ``(n,)``.
+        learned: share of the best run's improvement that each run made, shape ``(n,)``: 1 for
+            the best one, 0 where nothing was learned, -1 where as much was lost, or more.
+        at: where the best learning rate lies for runs of this length, in log10(lr).
+        spread: how uncertain ``at`` is, a standard deviation in decades.
+        significant: whether a run learned more than the noise between batches can feign.
+        noise: standard deviation of the loss from batch to batch.
+    """
+
+    lrs: FloatArray
+    learned: FloatArray
+    at: float
+    spread: float
+    significant: bool
+    noise: float
+
+    @property
+    def best(self) -> int:
+        """The run that learned most; of equal ones the lowest learning rate."""
+        return int(np.argmax(self.learned))
+
+    def crossing(self, share: float) -> float:
+        """The lowest learning rate, in log10, at which ``share`` of the improvement is made."""
+        x, best = np.log10(self.lrs), self.best
+        below = np.flatnonzero(self.learned[: best + 1] < share)
+        if not below.size:
+            return float(x[0])
+        left = int(below[-1])
+        rise = self.learned[left + 1] - self.learned[left]
+        return float(x[left] + (x[left + 1] - x[left]) * (share - self.learned[left]) / rise)
+
+
+def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Reading | None:
+    """Read runs at constant learning rates, from one state and on the same batches.
+
+    The answer is not the best run itself. A longer run wants less than a short one, and the
+    losses of neighbouring learning rates differ by little; so the learning rates are averaged in
+    log(lr) over the stretch between the lowest and the highest, weighing ``exp(6 * learned)``.
+
+    Args:
+        runs: at least two, each at its own learning rate, equally long unless they broke.
+        still: losses of weights that did not move, on the same first batches; any length.
+
+    Returns:
+        The reading, or ``None`` if no run ended with a finite loss.
+
+    Example:
+        >>> lrs = (0.001, 0.01, 0.1)
+        >>> runs = [Curve([lr] * 9, 3.0 - lr * 10.0 * np.arange(9)) for lr in lrs]
+        >>> reading = read_short_runs(runs)
+        >>> reading.significant, -1.4 < reading.at < -1.0
+        (True, True)
+    """
+    runs = sorted(runs, key=lambda run: float(run.lr[0]))
+    levels = np.array([_level(run) for run in runs])
+    if not np.isfinite(levels).any():
+        return None
+    lrs = np.array([float(run.lr[0]) for run in runs])
+    learned = _learned(levels)
+    at, spread = _average(np.log10(lrs), learned)
+    best, noise = runs[int(np.argmax(learned))], _batch_noise(runs[0])
+    reference = runs[0] if best is not runs[0] else still
+    return Reading(
+        lrs=lrs,
+        learned=learned,
+        at=at,
+        spread=spread,
+        significant=_beats(best, reference) or _beats_held_out(best, reference, noise),
+        noise=noise,
+    )
+
+
+def _level(run: Curve) -> float:
+    """The held-out loss at the end, else the mean loss of the last third."""
+    if run.evaluations or len(run.finite()) < len(run):
+        return final_loss(run)
+    return float(np.mean(run.loss[-max(2, len(run) // 3) :]))
+
+
+def _learned(levels: FloatArray) -> FloatArray:
+    """Improvements over the run at the lowest learning rate, over the largest of them."""
+    scale = float(np.abs(levels[np.isfinite(levels)]).max()) or 1.0
+    levels = levels / scale  # differences of huge losses must not overflow
+    first = levels[0] if np.isfinite(levels[0]) else np.inf
+    lowest = float(levels.min())
+    if not np.isfinite(first) or first - lowest <= 0.0:
+        # The lowest learning rate is the best, or broke where a higher one did not.
+        return np.where(levels == lowest, 1.0, -1.0)
+    return np.asarray(np.clip((first - levels) / (first - lowest), -1.0, 1.0))
+
+
+def _average(x: FloatArray, learned: FloatArray) -> tuple[float, float]:
+    """Mean and standard deviation of log10(lr), between the runs' own, by what was learned."""
+    grid = np.linspace(x[0], x[-1], _GRID)
+    weight = np.exp(_TRUST * (np.interp(grid, x, learned) - 1.0))
+    weight /= weight.sum()
+    mean = float(weight @ grid)
+    return mean, float(np.sqrt(weight @ (grid - mean) ** 2))
+
+
+def _beats(run: Curve, reference: Curve | None) -> bool:
+    """Whether ``run`` lies below ``reference`` on the batches that both saw, beyond the noise.
+
+    The first batch tells nothing, since there no update has been made.
+    """
+    if reference is None:
+        return False
+    count = min(len(run.finite()), len(reference.finite()))
+    size = float(np.abs(reference.loss[:count]).max(initial=0.0))
+    if size == 0.0:
+        return False
+    gained = reference.loss[1:count] / size - run.loss[1:count] / size  # squares must not overflow
+    return any(_positive(part) for part in (gained, gained[len(gained) // 2 :]))
+
+
+def _positive(values: FloatArray) -> bool:
+    """Whether the mean of the values is above 0 by several of its standard errors."""
+    if values.size < 2:
+        return False
+    error = float(values.std(ddof=1)) / math.sqrt(values.size)
+    return float(values.mean()) > max(_SURE * error, _ROUNDING)
+
+
+def _beats_held_out(run: Curve, reference: Curve | None, noise: float) -> bool:
+    """Whether ``run`` ended with a lower held-out loss than the noise of training makes.
+
+    A single batch, with much noise in it, may hide what was learned. Compared are the two final
+    losses with the error that the mean training loss over a run would have.
+    """
+    if reference is None or not (run.evaluations and reference.evaluations):
+        return False
+    gained = reference.evaluations[-1][1] - run.evaluations[-1][1]
+    if not math.isfinite(gained):
+        return False
+    return bool(gained > max(_HELD_OUT * noise / math.sqrt(len(run)), _ROUNDING * abs(gained)))
+
+
+def _batch_noise(run: Curve) -> float:
+    """Standard deviation of the losses of the run that moves least, about their own line."""
+    losses = run.finite().loss
+    size = float(np.abs(losses).max(initial=0.0))
+    if len(losses) < 4 or size == 0.0:
+        return 0.0
+    place, losses = np.arange(len(losses), dtype=np.float64), losses / size
+    rest = losses - np.polyval(np.polyfit(place, losses, 1), place)
+    return float(size * np.sqrt(rest @ rest / (len(losses) - 2)))
