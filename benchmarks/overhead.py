@@ -5,7 +5,8 @@ diverges at, on the same model, data pipeline and optimizer, each paired with a 
 loop, and writes ``benchmarks/results/overhead.json``: medians over rounds of the ratio within a
 pair. Processor time is given beside wall time because it hardly depends on what else
 the machine does. Everything that a call does is in its time: copying the state, putting it back,
-computing the suggestion.
+computing the suggestion. What copying costs by itself is added by
+:mod:`benchmarks.overhead_snapshot`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks import overhead_snapshot
 from benchmarks.environment import environment
 from benchmarks.memory import Tool, measure_memory
 from benchmarks.overhead_tools import TOOLS
@@ -136,6 +138,8 @@ def main() -> None:
         found["memory"] = measure_memory(tools)
     for tool, extra in found["memory"]["extra_copies_of_the_state"].items():
         print(f"{'memory':12} {tool:16} {extra:.3f} copies of weights, buffers, optimizer state")
+    found["snapshot"] = overhead_snapshot.measure(overhead_snapshot.ROUNDS)
+    print("\n".join(overhead_snapshot.said(found["snapshot"])))
     found["environment"] = environment("torch", "lrsearch", "torch-lr-finder", "pytorch-lightning")
     if not options.dry:
         print(write_json("overhead", found))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LRSearchError,
         MissingDependency,
         NoLearningRateFound,
+        RankFailed,
     )
     from lrsearch.find import find_lr, search
     from lrsearch.methods.ladder import Ladder
@@ -46,6 +47,7 @@ _HOMES = {
     "NoLearningRateFound": "lrsearch.errors",
     "Race": "lrsearch.methods.race",
     "RangeTest": "lrsearch.methods.range_test",
+    "RankFailed": "lrsearch.errors",
     "Result": "lrsearch.result",
     "Segment": "lrsearch.core.grid",
     "Status": "lrsearch.core.outcome",
@@ -67,6 +69,7 @@ __all__ = [
     "NoLearningRateFound",
     "Race",
     "RangeTest",
+    "RankFailed",
     "Result",
     "Segment",
     "Status",

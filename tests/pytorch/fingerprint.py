@@ -47,6 +47,8 @@ def fingerprint(model: nn.Module, optimizer: torch.optim.Optimizer, *more: Any) 
 def plain(value: Any) -> Any:
     """Tensors and arrays become (dtype, shape, bytes); containers are copied."""
     if isinstance(value, Tensor):
+        if hasattr(value, "to_local"):
+            value = value.to_local()  # of a sharded tensor, the shard of this process
         array = value.detach().cpu().contiguous()
         return (str(array.dtype), tuple(array.shape), array.numpy().tobytes())
     if isinstance(value, np.ndarray):

@@ -94,6 +94,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sweep without a length": (r"train_steps: got None", {"method": "sweep"}),
     "accumulate zero": (r"accumulate: got 0", {"accumulate": 0}),
     "negative clipping": (r"clip_grad_norm: got -1", {"clip_grad_norm": -1}),
+    "clipping at zero": (r"clip_grad_value: got 0", {"clip_grad_value": 0}),
+    "an unknown place": (r"snapshot_to: got 'gpu', expected 'device'", {"snapshot_to": "gpu"}),
+    "a number to put back": (r"stateful: got 3, expected modules, or", {"stateful": [3]}),
     "autocast by name": (r"autocast: got 'bf16'", {"autocast": "bf16"}),
     "empty val_loader": (r"val_loader: got no batches", {"val_loader": []}),
 }

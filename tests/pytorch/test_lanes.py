@@ -616,15 +616,6 @@ def test_step_hooks_and_replaced_steps_stay_with_the_single_run() -> None:
     assert "was replaced" in subject.why_not
 
 
-def test_lanes_that_would_not_fit_into_memory_are_not_built(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("lrsearch.pytorch.lanes.support._SHARE", 0.0)
-    subject = trainable()
-    assert subject.lanes(4, 100) is None
-    assert "4 lanes of these parameters would take" in subject.why_not
-
-
 def test_never_means_never() -> None:
     subject = trainable(vectorise=False)
     assert subject.lanes(4, 1000) is None

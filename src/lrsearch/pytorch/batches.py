@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from lrsearch.errors import InvalidArgument
+from lrsearch.errors import During, InvalidArgument
+from lrsearch.pytorch.epochs import Epochs, tell_epoch
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 
 __all__ = ["BatchStream"]
@@ -23,6 +24,7 @@ class BatchStream:
         loader: an iterable of batches, or a function that returns one.
         seed: seed of the order.
         name: how errors name the loader.
+        may_be_empty: whether there may be no batches at all, for :meth:`one_pass`.
 
     Raises:
         InvalidArgument: the loader is empty, cannot be iterated, or can be read only once.
@@ -33,15 +35,18 @@ class BatchStream:
         loader: Iterable[Any] | Callable[[], Iterable[Any]],
         seed: int,
         name: str = "train_loader",
+        may_be_empty: bool = False,
     ) -> None:
         self._loader = loader
         self._seed = seed
         self._name = name
+        self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
         self._pass = 0
         self._index = 0
         self.generators = generators_of(loader)
-        self.length = _checked_length(loader, name)
+        self._epochs = Epochs(loader)
+        self.length = _checked_length(loader, name, may_be_empty)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -53,38 +58,70 @@ class BatchStream:
         if position != self.position or self._iterator is not None:
             self._iterator = None
             self._pass, self._index = position
+            self._epochs.restore()
 
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
-        if self._iterator is None:
-            self._iterator = self._begin_pass(skip=self._index)
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
+        batch = self._next_of_pass()
+        if batch is _NOTHING:
             if self._index == 0:
-                raise _empty(self._name) from None
-            self._pass, self._index = self._pass + 1, 0
-            self._iterator = self._begin_pass(skip=0)
-            batch = next(self._iterator, _NOTHING)
+                raise _empty(self._name)
+            self._iterator, self._pass, self._index = None, self._pass + 1, 0
+            batch = self._next_of_pass()
             if batch is _NOTHING:
-                raise _once(self._name) from None
-        self._index += 1
+                raise _once(self._name)
         return batch
+
+    def group(self, size: int) -> Iterator[tuple[Any, bool]]:
+        """Yield the micro-batches of one update, each with whether it is the last one.
+
+        There are ``size`` of them, fewer where the pass ends: no update mixes two passes. One
+        is read ahead, never beyond the group.
+        """
+        batch = self.next()
+        for _ in range(size - 1):
+            following = self._next_of_pass()
+            if following is _NOTHING:
+                break
+            yield batch, False
+            batch = following
+        yield batch, True
 
     def one_pass(self) -> Iterator[Any]:
         """Yield one whole pass in the order of the first, whatever the position."""
         self.seek((0, 0))
-        yield from self._begin_pass(skip=0)
+        try:
+            yield from self._begin_pass(skip=0)
+        finally:
+            self._epochs.restore()
+
+    def sample(self) -> Any:
+        """Return the batch that a pass begins with; the position stays."""
+        position = self.position
+        try:
+            return next(self.one_pass())
+        finally:
+            self.seek(position)
 
     def close(self) -> None:
         """Forget the iterator, so that worker processes end."""
         self._iterator = None
 
+    def _next_of_pass(self) -> Any:
+        """Return the next batch of this pass, ``_NOTHING`` when it is over."""
+        with self._reading:
+            if self._iterator is None:
+                self._iterator = self._begin_pass(skip=self._index)
+            batch = next(self._iterator, _NOTHING)
+        if batch is not _NOTHING:
+            self._index += 1
+        return batch
+
     def _begin_pass(self, skip: int) -> Iterator[Any]:
         before = read_random_state(self.generators)
         seed_everything(_mix(self._seed, self._pass), self.generators)
         try:
-            iterator = iter(self._loader() if callable(self._loader) else self._loader)
+            iterator = _own_iterator(self._loader, self._pass)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.
@@ -97,12 +134,29 @@ class BatchStream:
 _NOTHING = object()
 
 
+def _own_iterator(loader: Iterable[Any] | Callable[[], Iterable[Any]], epoch: int) -> Iterator[Any]:
+    """Iterate anew, leaving alone the iterator that a loader keeps with its workers.
+
+    A ``DataLoader`` with ``persistent_workers`` has one iterator for life and would start it
+    again from the top: the user may be in the middle of it.
+    """
+    iterable: Any = loader() if callable(loader) else loader
+    tell_epoch(iterable, epoch)
+    if getattr(iterable, "persistent_workers", False) is not True:
+        return iter(iterable)
+    theirs, iterable._iterator = iterable._iterator, None
+    try:
+        return iter(iterable)
+    finally:
+        iterable._iterator = theirs
+
+
 def _mix(seed: int, number: int) -> int:
     """Return a seed that differs for every pass (constants of Knuth's LCG, MMIX)."""
     return (seed * 6364136223846793005 + number * 1442695040888963407 + 1) % 2**63
 
 
-def _checked_length(loader: object, name: str) -> int | None:
+def _checked_length(loader: object, name: str, may_be_empty: bool) -> int | None:
     if isinstance(loader, (str, bytes, dict)) or not (
         hasattr(loader, "__iter__") or hasattr(loader, "__getitem__") or callable(loader)
     ):
@@ -118,7 +172,7 @@ def _checked_length(loader: object, name: str) -> int | None:
         length = len(loader)  # type: ignore[arg-type]
     except TypeError:
         return None
-    if length == 0:
+    if length == 0 and not may_be_empty:
         raise _empty(name)
     return length
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
 from lrsearch.errors import InvalidArgument, Words
+from lrsearch.pytorch.snapshot import Stateful
 
-__all__ = ["check_model_and_optimizer", "multipliers_of"]
+__all__ = ["check_model_and_optimizer", "check_stateful", "multipliers_of"]
 
 # Their ``lr`` multiplies a step size that they find themselves: searching it answers nothing.
 _FREE = ("prodigy", "dadapt", "dog", "ldog", "mechanic", "cocob")
@@ -51,6 +54,19 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
             "Was the model rebuilt or moved after the optimizer was made?",
         )
     _check_has_learning_rate(optimizer)
+
+
+def check_stateful(objects: Iterable[object]) -> None:
+    """Raise unless all can be put back.
+
+    Raises:
+        InvalidArgument: one is neither a module nor :class:`~lrsearch.pytorch.snapshot.Stateful`.
+    """
+    for other in objects:
+        if not isinstance(other, (nn.Module, Stateful)):
+            raise InvalidArgument.of(
+                "stateful", other, "modules, or objects with state_dict and load_state_dict"
+            )
 
 
 def multipliers_of(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:

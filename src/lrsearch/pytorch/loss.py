@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -64,29 +65,62 @@ def checked_loss(loss: object) -> Tensor:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return the batch with every tensor in it on ``device``, in containers of any depth."""
+    """Return the batch with every tensor in it on ``device``, in containers of any depth.
+
+    What has a method ``to`` moves by itself. Mappings, lists, tuples and dataclasses stay of
+    their type; the ones given are not changed.
+    """
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(item, device) for item in batch))
-    if type(batch) in (tuple, list):
-        return type(batch)(to_device(item, device) for item in batch)
-    if type(batch) is dict:
+    if callable(getattr(batch, "to", None)) and not isinstance(batch, type):
+        return batch.to(device)
+    if isinstance(batch, tuple):
+        moved = (to_device(item, device) for item in batch)
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    if isinstance(batch, list):
+        return _changed(batch, enumerate([to_device(item, device) for item in batch]))
+    if isinstance(batch, MutableMapping):
+        return _changed(batch, [(key, to_device(item, device)) for key, item in batch.items()])
+    if isinstance(batch, Mapping):
         return {key: to_device(item, device) for key, item in batch.items()}
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        return dataclasses.replace(batch, **to_device(fields, device))
-    return batch.to(device) if callable(getattr(batch, "to", None)) else batch
+        copied = copy.copy(batch)
+        for name, item in _fields(batch).items():
+            object.__setattr__(copied, name, to_device(item, device))  # frozen ones too
+        return copied
+    return batch
 
 
 def batch_size(batch: Any) -> int:
     """Return the first dimension of the first tensor in the batch, 1 when there is none."""
+    size = _first_size(batch)
+    return 1 if size is None else size
+
+
+def _first_size(batch: Any) -> int | None:
     if isinstance(batch, Tensor):
         return int(batch.shape[0]) if batch.ndim else 1
-    items: Any = batch.values() if isinstance(batch, Mapping) else batch
-    if isinstance(batch, (Mapping, tuple, list)):
-        return next((batch_size(item) for item in items), 1)
-    return 1
+    items: Iterable[Any] = ()
+    if isinstance(batch, Mapping):
+        items = batch.values()
+    elif isinstance(batch, (tuple, list)):
+        items = batch
+    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        items = _fields(batch).values()
+    sizes = (_first_size(item) for item in items)
+    return next((size for size in sizes if size is not None), None)
+
+
+def _changed(container: Any, items: Iterable[tuple[Any, Any]]) -> Any:
+    """Return a shallow copy with these items; a subclass keeps what else it has."""
+    copied = copy.copy(container)
+    for key, item in items:
+        copied[key] = item
+    return copied
+
+
+def _fields(batch: Any) -> dict[str, Any]:
+    return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
 
 
 def _own_loss(model: nn.Module, batch: Any) -> Tensor:

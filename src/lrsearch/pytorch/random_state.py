@@ -72,7 +72,7 @@ def generators_of(loader: object) -> tuple[torch.Generator, ...]:
         for name, value in getattr(owner, "__dict__", {}).items():
             if isinstance(value, torch.Generator):
                 found[id(value)] = value
-            elif name in ("sampler", "batch_sampler", "dataset"):
+            elif name in ("loader", "base_dataloader", "sampler", "batch_sampler", "dataset"):
                 pending.append(value)
     return tuple(found.values())
 

@@ -1,182 +1,198 @@
 """A copy of everything that training changes, put back in place, as often as asked.
 
-Tensors are copied when taken and copied again at every restore, into the tensors that were
-there: no restore can hand out the snapshot's own memory, and no reference held elsewhere
-(by a scheduler, an averaged model, a hook) goes stale.
+The values of tensors are copied when taken and written back at every restore into the very
+tensors that they came from; everything else is remembered by
+:mod:`lrsearch.pytorch.contents`. So no restore can hand out the snapshot's own memory.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from lrsearch.pytorch.contents import Contents, is_plain
 from lrsearch.pytorch.random_state import RandomState, read_random_state
+from lrsearch.pytorch.store import Place, copies, put_back
 
-__all__ = ["Snapshot", "restore", "take"]
+__all__ = ["Snapshot", "Stateful", "restore", "take"]
 
-_Value = Any  # anything that an optimizer or a scaler keeps
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything whose state can be read and written, as PyTorch's checkpoints expect it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take over a state."""
+        ...
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """A parameter or buffer: where it is registered, the tensor there, and its values."""
+class _Parameter:
+    """What a parameter or buffer is besides its values."""
 
-    owner: dict[str, Tensor | None]
-    name: str
     tensor: Tensor
-    values: Tensor
     grad: Tensor | None
     requires_grad: bool
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What :func:`take` copied. The loss scaler is ``None`` when there is none."""
+    """What :func:`take` copied.
 
-    slots: tuple[_Slot, ...]
+    Attributes:
+        tensors: the tensors that training may change, each once.
+        values: their copies.
+    """
+
+    tensors: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    contents: tuple[Contents, ...]
+    parameters: tuple[_Parameter, ...]
     modes: tuple[tuple[nn.Module, bool], ...]
-    extra: tuple[tuple[nn.Module, _Value], ...]
-    groups: tuple[dict[str, _Value], ...]
-    state: tuple[tuple[Tensor, dict[str, _Value]], ...]
-    flags: dict[str, _Value]
-    scaler: dict[str, _Value] | None
+    states: tuple[tuple[Callable[[Any], Any], Any], ...]
     random: RandomState
 
 
-@torch.no_grad()
 def take(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None = None,
     generators: Iterable[torch.Generator] = (),
+    others: Iterable[object] = (),
+    place: Place = "device",
 ) -> Snapshot:
     """Copy weights, buffers, modes, optimizer, loss scaler and random states.
 
     Gradients are kept by reference: training drops them before it makes new ones, so they
     need no copy.
+
+    Args:
+        model: what is trained.
+        optimizer: its optimizer; parameters that only it knows are copied too.
+        scaler: the loss scaler, if there is one.
+        generators: random generators besides the global ones.
+        others: modules, and objects with ``state_dict`` and ``load_state_dict``, that change
+            with it; anything else is ignored.
+        place: where the copies are kept, see :func:`lrsearch.pytorch.store.copies`.
+
+    Raises:
+        InvalidArgument: there is not enough room.
     """
+    others = list(others)
+    roots = [model, *(other for other in others if isinstance(other, nn.Module))]
+    modules = list({id(m): m for root in roots for m in root.modules()}.values())
+    tensors: dict[int, Tensor] = {}
+    contents = [
+        *_of_modules(modules, tensors),
+        *_of_optimizer(optimizer, tensors),
+        *(() if scaler is None else [Contents.of(vars(scaler), tensors, _not_callable)]),
+    ]
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = {id(p): p for p in (*_registered_in(modules), *held)}
+    tensors.update(parameters)
     return Snapshot(
-        slots=tuple(_slots(model)),
-        modes=tuple((module, module.training) for module in model.modules()),
-        extra=tuple(
-            (module, copy.deepcopy(module.get_extra_state()))
-            for module in model.modules()
-            if type(module).get_extra_state is not nn.Module.get_extra_state
+        tensors=tuple(tensors.values()),
+        values=tuple(copies(list(tensors.values()), place)),
+        contents=tuple(contents),
+        parameters=tuple(
+            _Parameter(p, p.grad if p.is_leaf else None, p.requires_grad)
+            for p in parameters.values()
         ),
-        groups=tuple(
-            {key: _copied(value) for key, value in group.items() if key != "params"}
-            for group in optimizer.param_groups
-        ),
-        state=tuple((key, _copied(value)) for key, value in optimizer.state.items()),
-        flags=_plain_attributes(optimizer),
-        scaler=None if scaler is None else _copied(_scaler_attributes(scaler)),
+        modes=tuple((module, module.training) for module in modules),
+        states=tuple(_states(modules, others)),
         random=read_random_state(generators),
     )
 
 
 @torch.no_grad()
-def restore(
-    snapshot: Snapshot,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None = None,
-) -> None:
+def restore(snapshot: Snapshot) -> None:
     """Put everything back; the snapshot can be restored again."""
-    for slot in snapshot.slots:
-        slot.owner[slot.name] = slot.tensor
-        slot.tensor.copy_(slot.values)
-        if slot.tensor.requires_grad != slot.requires_grad:
-            slot.tensor.requires_grad_(slot.requires_grad)
-        if slot.tensor.grad is not slot.grad:
-            slot.tensor.grad = slot.grad
+    for contents in snapshot.contents:
+        contents.put_back()
+    put_back(snapshot.tensors, snapshot.values)
+    for parameter in snapshot.parameters:
+        tensor = parameter.tensor
+        if tensor.requires_grad != parameter.requires_grad:
+            tensor.requires_grad_(parameter.requires_grad)
+        if tensor.grad is not parameter.grad:
+            tensor.grad = parameter.grad
     for module, training in snapshot.modes:
         module.training = training
-    for module, state in snapshot.extra:
-        module.set_extra_state(copy.deepcopy(state))
-    _restore_optimizer(snapshot, optimizer)
-    if scaler is not None and snapshot.scaler is not None:
-        _merge(vars(scaler), snapshot.scaler)
+    for load, state in snapshot.states:
+        load(copy.deepcopy(state))
     snapshot.random.restore()
 
 
-def _restore_optimizer(snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:
-    for group, saved in zip(optimizer.param_groups, snapshot.groups, strict=True):
-        for option in [key for key in group if key != "params" and key not in saved]:
-            del group[option]
-        _merge(group, saved)
-    kept = {id(key) for key, _ in snapshot.state}
-    for key in [key for key in optimizer.state if id(key) not in kept]:
-        del optimizer.state[key]
-    for key, saved in snapshot.state:
-        current = optimizer.state[key]
-        for name in [name for name in current if name not in saved]:
-            del current[name]
-        _merge(current, saved)
-    for name in _plain_attributes(optimizer):
-        if name not in snapshot.flags:
-            delattr(optimizer, name)
-    vars(optimizer).update(snapshot.flags)
+def _of_modules(modules: Iterable[nn.Module], tensors: dict[int, Tensor]) -> Iterator[Contents]:
+    """Parameters and buffers, and what the model's own code keeps in plain attributes."""
+    for module in modules:
+        for registered in (module._parameters, module._buffers):
+            if registered:
+                yield Contents.of(registered, tensors, _any)
+        # Flags of torch's own modules belong to objects that are not put back.
+        of_torch = type(module).__module__.partition(".")[0] == "torch"
+        attributes = Contents.of(vars(module), tensors, _tensor if of_torch else _attribute)
+        if attributes.entries or not of_torch:
+            yield attributes
 
 
-def _slots(model: nn.Module) -> Iterable[_Slot]:
-    """Every place where a tensor is registered; tied tensors share one copy."""
-    copies: dict[int, Tensor] = {}
-    for module in model.modules():
-        for owner in (module._parameters, module._buffers):
-            for name, tensor in owner.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in copies:
-                    copies[id(tensor)] = tensor.detach().clone()
-                yield _Slot(
-                    owner=owner,  # type: ignore[arg-type]
-                    name=name,
-                    tensor=tensor,
-                    values=copies[id(tensor)],
-                    grad=tensor.grad if tensor.is_leaf else None,
-                    requires_grad=tensor.requires_grad,
-                )
+def _of_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[int, Tensor]
+) -> Iterator[Contents]:
+    yield from (Contents.of(group, tensors, _option) for group in optimizer.param_groups)
+    yield Contents.of(optimizer.state, tensors, _any)
+    # Flags that schedulers and optimizers keep on the object, such as "was stepped".
+    yield Contents.of(vars(optimizer), tensors, _flag)
 
 
-def _copied(value: _Value) -> _Value:
-    """Copy tensors and containers of any depth; parameters used as keys stay themselves."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_copied(item) for item in value)
-    return copy.deepcopy(value)
+def _states(
+    modules: Iterable[nn.Module], others: Iterable[object]
+) -> Iterator[tuple[Callable[[Any], Any], Any]]:
+    for module in modules:
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            yield module.set_extra_state, copy.deepcopy(module.get_extra_state())
+    for other in others:
+        if isinstance(other, Stateful) and not isinstance(other, nn.Module):
+            yield other.load_state_dict, copy.deepcopy(other.state_dict())
 
 
-def _restored(current: _Value, saved: _Value) -> _Value:
-    """Return what to put in place of ``current``: the same tensor refilled where it fits."""
-    if (
-        isinstance(saved, Tensor)
-        and isinstance(current, Tensor)
-        and current.shape == saved.shape
-        and current.dtype == saved.dtype
-        and current.device == saved.device
-    ):
-        return current.copy_(saved)
-    return _copied(saved)
+def _registered_in(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
+    for module in modules:
+        for registered in (module._parameters, module._buffers):
+            yield from (tensor for tensor in registered.values() if tensor is not None)
 
 
-def _merge(current: dict[Any, _Value], saved: dict[Any, _Value]) -> None:
-    for key, value in saved.items():
-        current[key] = _restored(current.get(key), value)
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
-def _plain_attributes(optimizer: torch.optim.Optimizer) -> dict[str, _Value]:
-    """Flags that schedulers and optimizers keep on the object, such as "was stepped"."""
-    plain = (bool, int, float, str, type(None))
-    return {name: value for name, value in vars(optimizer).items() if isinstance(value, plain)}
+def _any(_key: object, _value: object) -> bool:
+    return True
 
 
-def _scaler_attributes(scaler: torch.amp.GradScaler) -> dict[str, _Value]:
-    """The scale, its growth counter and the per-optimizer stage of a loss scaler."""
-    return {name: value for name, value in vars(scaler).items() if not callable(value)}
+def _tensor(_key: object, value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _attribute(key: object, value: object) -> bool:
+    return key not in _OF_EVERY_MODULE and is_plain(value)
+
+
+def _option(key: object, _value: object) -> bool:
+    return key != "params"
+
+
+def _flag(key: object, value: object) -> bool:
+    return key not in ("state", "param_groups") and is_plain(value)
+
+
+def _not_callable(_key: object, value: object) -> bool:
+    return not callable(value)

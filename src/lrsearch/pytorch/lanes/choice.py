@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lrsearch.core.trainable import LanesFailed
+from lrsearch.core.trainable import LanesFailed, TooManyLanes
 from lrsearch.pytorch.lanes.group import TorchLanes
 from lrsearch.pytorch.lanes.recipe import LaneRecipe
-from lrsearch.pytorch.lanes.support import why_not
+from lrsearch.pytorch.lanes.support import too_many, why_not
 
 __all__ = ["Choice", "Trial"]
 
@@ -75,11 +75,18 @@ class Choice:
         self.why_not = ""
 
     def lanes(self, count: int, steps: int) -> TorchLanes | None:
-        """Return lanes when they are faster than ``count`` separate runs of ``steps`` updates."""
+        """Return lanes when they are faster than ``count`` separate runs of ``steps`` updates.
+
+        Raises:
+            TooManyLanes: fewer may be.
+        """
         recipe = self._recipe()
-        self.why_not = why_not(recipe, count) or self._not_worth_it(recipe, count, steps) or ""
+        self.why_not = why_not(recipe) or self._not_worth_it(recipe, count, steps) or ""
         group = None
         if not self.why_not:
+            full = too_many(recipe.optimizer, count)
+            if full is not None:
+                raise TooManyLanes(full)
             group = self._built(recipe, count, steps)
         if group is None:
             _log.debug("lanes one at a time: %s", self.why_not)
@@ -109,6 +116,10 @@ class Choice:
             if self._always or self._together is not None or self._is_faster(group, count, steps):
                 return group
             self.why_not = _SLOWER
+        except TooManyLanes:
+            if group is not None:
+                group.close()
+            raise
         except LanesFailed as failure:
             self.why_not = f"the model cannot be batched over lanes: {failure}"
         self._refused[self.why_not] = max(count, self._refused.get(self.why_not, 0))

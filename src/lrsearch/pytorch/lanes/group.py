@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrsearch.core.trainable import LanesFailed
+from lrsearch.pytorch.lanes.failure import TogetherOnly
 from lrsearch.pytorch.lanes.gradients import GradientSource
 from lrsearch.pytorch.lanes.held_out import HeldOut
 from lrsearch.pytorch.lanes.objective import Gradients, Objective
@@ -19,6 +21,8 @@ from lrsearch.pytorch.loss import to_device
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
 
 __all__ = ["TorchLanes"]
+
+_TOGETHER, _MEMORY = TogetherOnly(), TogetherOnly(memory=True)
 
 
 class TorchLanes:
@@ -48,7 +52,8 @@ class TorchLanes:
         )
         self._count = count
         self._live: list[int] = []  # places of the live lanes in the state
-        self._adopt(self._fresh())
+        with _TOGETHER:
+            self._adopt(self._fresh())
         self._begin()
 
     def __enter__(self) -> TorchLanes:
@@ -75,17 +80,18 @@ class TorchLanes:
 
         Raises:
             LanesFailed: the lanes cannot go on, although separate runs may.
+            TooManyLanes: fewer of them may.
         """
         began = time.perf_counter()
         if len(self._live) < self._state.count and self._idle > self._seconds:
             # Dead lanes have cost as much by now as recording without them will.
-            self._adopt(self._state.selected(self._live))
+            with _TOGETHER:
+                self._adopt(self._state.selected(self._live))
         settled = self._source.settled
-        results = [self._result() for _ in range(self._recipe.accumulate)]
-        try:
+        group = self._recipe.batches.group(self._recipe.accumulate)
+        results = [self._result(batch) for batch, _ in group]
+        with _TOGETHER:
             losses = self._update(results, lrs)
-        except Exception as error:
-            raise LanesFailed(_reason(error)) from error
         if not (settled and self._source.settled):
             self._seconds += time.perf_counter() - began
         if len(self._live) == self._state.count:
@@ -101,10 +107,8 @@ class TorchLanes:
             LanesFailed: the model cannot be batched over lanes.
         """
         batch = to_device(self._recipe.batches.next(), self._device)
-        try:
+        with _TOGETHER:
             losses: list[float] = self._source.by_vmap(batch).losses.tolist()
-        except Exception as error:
-            raise LanesFailed(_reason(error)) from error
         return losses
 
     def drop(self, lanes: Sequence[int]) -> None:
@@ -124,12 +128,12 @@ class TorchLanes:
         if self._held_out is None or self._recipe.held_out is None:
             raise LanesFailed("there is no held-out data")
         chosen = self._live if lanes is None else [self._live[place] for place in lanes]
-        state = self._state.selected(chosen)
         modes = [(module, module.training) for module in self._recipe.model.modules()]
         random = read_random_state(self._recipe.held_out.generators)
         try:
             self._recipe.model.eval()
-            return self._held_out.losses(state)
+            with _MEMORY:
+                return self._held_out.losses(self._state.selected(chosen))
         finally:
             for module, training in modes:
                 module.training = training
@@ -181,13 +185,10 @@ class TorchLanes:
             spread[lane] = lr
         return spread
 
-    def _result(self) -> Gradients:
-        """Return what the next batch says; the loader's own errors pass as they are."""
-        batch = to_device(self._recipe.batches.next(), self._device)
-        try:
-            return self._source(batch)
-        except Exception as error:
-            raise LanesFailed(_reason(error)) from error
+    def _result(self, batch: Any) -> Gradients:
+        """Return what a batch says; the loader's own errors were raised before."""
+        with _TOGETHER:
+            return self._source(to_device(batch, self._device))
 
     def _update(self, results: list[Gradients], lrs: Sequence[float]) -> list[float]:
         """Move the lanes by the mean gradient of the batches; return the mean losses."""
@@ -223,8 +224,3 @@ def _clipped(gradients: Sequence[Tensor | None], largest: float) -> tuple[Tensor
         None if gradient is None else gradient * scale.view(-1, *[1] * (gradient.ndim - 1))
         for gradient in gradients
     )
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

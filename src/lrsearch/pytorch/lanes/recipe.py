@@ -24,8 +24,9 @@ class LaneRecipe:
         multipliers: learning rate of each parameter group over that of the first.
         batches: the training data, at the place where the lanes begin.
         held_out: the held-out data, if there is any.
-        accumulate: batches per update.
+        accumulate: batches per update; fewer at the end of a pass.
         clip_grad_norm: the largest norm of a lane's gradient, or ``None``.
+        clip_grad_value: the largest size of an element of the gradient, or ``None``.
         seed: what a run that has made no update yet seeds everything with.
         updates: updates made before.
         autocast: whether ``compute_loss`` runs under autocast.
@@ -45,4 +46,5 @@ class LaneRecipe:
     updates: int
     autocast: bool = False
     grad_scaler: torch.amp.GradScaler | None = None
+    clip_grad_value: float | None = None
     moving: frozenset[str] = frozenset()

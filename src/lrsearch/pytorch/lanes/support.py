@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from lrsearch.pytorch.lanes.recipe import LaneRecipe
 from lrsearch.pytorch.lanes.updates import RULES
 
-__all__ = ["why_not"]
-
+__all__ = ["too_many", "why_not"]
 
 _SHARE = 0.25  # of the memory: what the lanes' parameters and their copies may take
 
 
-def why_not(recipe: LaneRecipe, count: int) -> str | None:
+def why_not(recipe: LaneRecipe) -> str | None:
     """Return the reason why this cannot be trained in lanes, ``None`` if nothing speaks against it.
 
     Nothing is run: whether ``vmap`` can batch the model shows when it is tried.
@@ -25,11 +24,9 @@ def why_not(recipe: LaneRecipe, count: int) -> str | None:
         return "a gradient scaler decides for one run at a time which updates to skip"
     if recipe.autocast:
         return "autocast does not reach every operation that vmap takes apart"
-    return (
-        _of_optimizer(recipe.model, recipe.optimizer)
-        or _of_model(recipe.model)
-        or _of_memory(recipe.optimizer, count)
-    )
+    if recipe.clip_grad_value is not None:
+        return "gradients are clipped by value for one run at a time"
+    return _of_optimizer(recipe.model, recipe.optimizer) or _of_model(recipe.model)
 
 
 def _of_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> str | None:
@@ -60,7 +57,7 @@ def _of_model(model: nn.Module) -> str | None:
         where = f"module {name!r}" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
             return f"{where} is a TorchScript module"
-        if hasattr(module, "_orig_mod"):
+        if hasattr(module, "_orig_mod") or vars(module).get("_compiled_call_impl"):
             return f"{where} was compiled by torch.compile"
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             return f"{where} is spread over devices"
@@ -74,7 +71,8 @@ def _of_model(model: nn.Module) -> str | None:
     return None
 
 
-def _of_memory(optimizer: torch.optim.Optimizer, count: int) -> str | None:
+def too_many(optimizer: torch.optim.Optimizer, count: int) -> str | None:
+    """Return why so many lanes will not fit into memory, ``None`` if they may."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     copies = 4  # values, gradients, two moments
     wanted = copies * count * sum(p.numel() * p.element_size() for p in parameters)

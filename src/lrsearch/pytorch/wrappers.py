@@ -1,0 +1,218 @@
+"""What ``DistributedDataParallel`` and ``fully_shard`` keep besides tensors, and where they talk.
+
+Both hold state of the update in progress that no ``state_dict`` shows. A reducer also rebuilds
+its buckets after the first update, and how gradients lie in buckets decides how their sums are
+rounded when there are three processes or more: so it is made anew where the search began with
+a new one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lrsearch.errors import InvalidArgument, Words
+from lrsearch.pytorch.contents import Contents, is_plain
+from lrsearch.pytorch.store import put_back
+
+__all__ = ["WrapperState", "Wrappers"]
+
+_FLAGS = ("require_backward_grad_sync", "require_forward_param_sync")
+
+
+@dataclass(frozen=True)
+class WrapperState:
+    """What :meth:`Wrappers.save` saw.
+
+    Attributes:
+        flags: of every ``DistributedDataParallel``.
+        rebuilt: whether each had rebuilt its buckets.
+        hooks: what communication hooks remember, such as PowerSGD's error feedback.
+        tensors, values: gradients that lie in a reducer's memory and tensors of the hooks,
+            and their copies.
+    """
+
+    flags: tuple[dict[str, bool], ...]
+    rebuilt: tuple[bool, ...]
+    hooks: tuple[tuple[Any, Contents], ...]
+    tensors: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Wrappers:
+    """The modules of a model that spread it over processes.
+
+    Attributes:
+        replicas: those in ``DistributedDataParallel``.
+        shards: those that ``fully_shard`` was applied to, outer ones first.
+        ranks: the processes that train the model together, ascending; none for a model that
+            is not wrapped.
+    """
+
+    replicas: tuple[DistributedDataParallel, ...]
+    shards: tuple[Any, ...]
+    ranks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Wrappers:
+        """Find them. Parameters that a forward pass left gathered are sharded again.
+
+        Raises:
+            InvalidArgument: the model is wrapped in ``FullyShardedDataParallel``.
+        """
+        modules = list(model.modules())
+        if any(type(module).__name__ == "FullyShardedDataParallel" for module in modules):
+            raise InvalidArgument.of(
+                "model",
+                Words("a module in FullyShardedDataParallel"),
+                "one under fully_shard or DistributedDataParallel",
+                "torch.distributed.fsdp.fully_shard replaces the older wrapper.",
+            )
+        sharding = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+        wrappers = cls(
+            replicas=tuple(m for m in modules if isinstance(m, DistributedDataParallel)),
+            shards=tuple(m for m in modules if isinstance(m, sharding)),
+            ranks=(),
+        )
+        wrappers.settle()
+        return cls(wrappers.replicas, wrappers.shards, _ranks(model, wrappers.replicas))
+
+    def settle(self, failed: bool = False) -> None:
+        """Drop what a forward pass left in progress, and with ``failed`` what an update did.
+
+        Args:
+            failed: whether an update was begun and not finished.
+        """
+        for shard in self.shards:
+            if failed:
+                # While gathered, parameters have gradients that torch itself forgets to drop.
+                for parameter in shard.parameters():
+                    parameter.grad = None
+            shard.reshard()
+        if not failed:
+            return
+        inner = {id(m) for shard in self.shards for m in shard.modules() if m is not shard}
+        for shard in self.shards:
+            # Since torch 2.13; before it, nothing recovers from an error within forward.
+            if id(shard) not in inner and hasattr(shard, "reset_iter_state"):
+                shard.reset_iter_state()
+        for replica in self.replicas:
+            replica.reducer._reset_state()
+
+    def save(self) -> WrapperState:
+        """Remember everything that :meth:`restore` brings back."""
+        self.settle()
+        tensors: dict[int, Tensor] = {}
+        hooks = tuple(
+            (state, Contents.of(_attributes(state), tensors, _remembered))
+            for replica in self.replicas
+            for _, state in replica._comm_hooks
+        )
+        for replica in self.replicas:
+            if replica.gradient_as_bucket_view:
+                grads = (p.grad for p in replica.parameters())
+                tensors.update((id(grad), grad) for grad in grads if grad is not None)
+        return WrapperState(
+            flags=tuple({name: vars(r)[name] for name in _FLAGS} for r in self.replicas),
+            rebuilt=tuple(bool(replica._has_rebuilt_buckets) for replica in self.replicas),
+            hooks=hooks,
+            tensors=tuple(tensors.values()),
+            values=tuple(tensor.detach().clone() for tensor in tensors.values()),
+        )
+
+    def restore(self, saved: WrapperState, failed: bool) -> None:
+        """Return to ``saved``, from after an update or, if it ``failed``, from within one."""
+        self.settle(failed)
+        for replica, flags, rebuilt in zip(self.replicas, saved.flags, saved.rebuilt, strict=True):
+            vars(replica).update(flags)
+            if replica._has_rebuilt_buckets and not rebuilt:
+                _renew(replica)
+        for state, contents in saved.hooks:
+            remembered = contents.put_back()
+            for name in contents.entries:
+                setattr(state, name, remembered[name])
+        put_back(saved.tensors, saved.values)
+
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Let gradients be exchanged once per update: in the backward pass of the last one.
+
+        Buffers are broadcast here, where every process is known to be well, not within the
+        forward pass. Sharded models exchange theirs every time, as they have no room for more.
+        """
+        with ExitStack() as stack:
+            replica: Any
+            for replica in self.replicas:
+                # A static graph is learned in the first backward pass, which must exchange.
+                learning = replica.static_graph and not replica._has_rebuilt_buckets
+                if not last and not learning:
+                    stack.enter_context(replica.no_sync())
+                elif replica._check_sync_bufs_pre_fwd():
+                    replica._sync_buffers()
+                    replica.require_forward_param_sync = False
+            yield
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Let replicas run forward on their own, and change nothing."""
+        flags = [replica.require_forward_param_sync for replica in self.replicas]
+        try:
+            for replica in self.replicas:
+                replica.require_forward_param_sync = False
+            yield
+        finally:
+            for replica, flag in zip(self.replicas, flags, strict=True):
+                replica.require_forward_param_sync = flag
+            self.settle()
+
+
+def _ranks(model: nn.Module, replicas: tuple[DistributedDataParallel, ...]) -> tuple[int, ...]:
+    """The processes that share the model; all there are where its parts are shared differently."""
+    found = {tuple(dist.get_process_group_ranks(replica.process_group)) for replica in replicas}
+    for tensor in model.parameters():
+        mesh = getattr(tensor, "device_mesh", None)
+        if mesh is not None:
+            found.add(tuple(mesh.mesh.flatten().tolist()))
+    if len(found) > 1:
+        return tuple(range(dist.get_world_size()))
+    return tuple(sorted(*found)) if found else ()
+
+
+def _attributes(state: Any) -> dict[str, Any]:
+    """The attributes of an object; torch's PowerSGD keeps them in slots."""
+    names = (*getattr(state, "__dict__", ()), *getattr(type(state), "__slots__", ()))
+    return {name: getattr(state, name) for name in names if hasattr(state, name)}
+
+
+def _remembered(_key: object, value: object) -> bool:
+    return is_plain(value) or isinstance(value, (np.random.RandomState, np.random.Generator))
+
+
+def _renew(replica: Any) -> None:
+    """Give a replica a reducer as it had before its first update."""
+    if replica.mixed_precision is not None:  # its own hooks know the reducer
+        replica.reducer._reset_state()
+        return
+    replica.reducer = replica.logger = None
+    parameters, sparse = replica._build_params_for_reducer()
+    names = replica._build_debug_param_to_name_mapping(parameters)
+    replica._ddp_init_helper(parameters, sparse, names, replica.static_graph)
+    replica._has_rebuilt_buckets = False
+    if replica.static_graph:
+        replica._static_graph_delay_allreduce_enqueued = False
+        replica.reducer._set_static_graph()
+        replica.logger._set_static_graph()
+    for hook, state in replica._comm_hooks:
+        replica.logger._set_comm_hook_name(hook.__qualname__)
+        dist._register_comm_hook(  # type: ignore[attr-defined]
+            replica.reducer, state, hook
+        )
