@@ -9,7 +9,7 @@ BENCH_PIP     = $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-ve
                 -c constraints.txt
 BENCH_PYTHON  = OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python
 
-.PHONY: demo test lint bench bench-quick bench-overhead oracle clean
+.PHONY: demo test lint bench bench-quick bench-overhead bench-finetune oracle clean
 
 demo: $(VENV)/.made-demo
 	$(VENV)/bin/lrsearch demo
@@ -34,6 +34,10 @@ bench-quick: $(BENCH_VENV)/.made-bench
 bench-overhead: $(BENCH_VENV)/.made-bench
 	$(BENCH_PYTHON) -m benchmarks.import_time
 	$(BENCH_PYTHON) -m benchmarks.overhead
+	$(BENCH_PYTHON) -m benchmarks.integrations
+
+bench-finetune: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.finetune.bench
 
 oracle: $(VENV)/.made-demo
 	$(VENV)/bin/python -m benchmarks.regret.oracle

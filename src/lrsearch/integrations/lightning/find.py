@@ -1,0 +1,100 @@
+"""``find_lr_for``: the learning rate of a Lightning module in its trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrsearch.core.schedule import Shape
+from lrsearch.core.search import Method
+from lrsearch.integrations.lightning.checks import check_trainer
+from lrsearch.integrations.lightning.session import Request, as_it_was, inside_fit, search_here
+from lrsearch.result import Result
+
+__all__ = ["find_lr_for"]
+
+
+def find_lr_for(
+    trainer: Any,
+    module: Any,
+    datamodule: Any = None,
+    *,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    optimizer: int | str | None = None,
+    method: str | Method = "auto",
+    train_steps: int | None = None,
+    schedule: str | Shape | None = None,
+    monitor: str | None = None,
+    validate: bool = True,
+    vectorise: bool | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    throw: bool = True,
+) -> Result:
+    """Find the learning rate for ``trainer.fit(module, ...)``.
+
+    Lightning's own code makes every update: ``training_step`` and the module's other hooks,
+    ``configure_optimizers``, the precision plugin, accumulation, clipping, the datamodule.
+    The planned run is what ``fit`` would do: ``max_steps`` or ``max_epochs``, and the module's
+    scheduler. Candidates are ranked by ``validation_step`` where ``fit`` would validate.
+
+    Afterwards trainer, callbacks, loggers, loops, module and datamodule are as before, and
+    ``fit`` trains as if nothing had been. Callbacks and loggers do not notice, except that a
+    finetuning callback freezes what it would freeze before training. Nothing is applied: use
+    ``result.apply(module)``.
+
+    Args:
+        trainer: a ``Trainer`` of ``lightning.pytorch`` or ``pytorch_lightning``.
+        module: a ``LightningModule`` of the same package.
+        datamodule: its data; or else
+        train_dataloaders, val_dataloaders: as in ``trainer.fit``.
+        optimizer: which of several optimizers (manual optimization): its place, or the name of
+            its class.
+        method: as in :func:`lrsearch.find_lr`; ``"auto"`` is a race when the length of the run
+            is known, else a range test.
+        train_steps: length of the planned run in updates, instead of the trainer's.
+        schedule: shape of its learning rate, instead of the module's scheduler.
+        monitor: the name under which ``validation_step`` logs the loss; when not given, the
+            loss it returns or else what it logs as ``val_loss``.
+        validate: whether candidates are ranked by the validation.
+        vectorise: whether lanes are trained together (``None``: when that is measured to be
+            faster); ``result.settings["lanes"]`` says what was done, and why.
+        seed: seed of data order, dropout and every other random choice of the search.
+        progress: show live progress on standard error.
+        throw: raise when there is no answer; otherwise return the result with its status.
+
+    Returns:
+        The result; ``result.lr`` is the highest learning rate of the first parameter group.
+
+    Raises:
+        InvalidArgument: this cannot be searched; the message says why, and what to do.
+        NoLearningRateFound: the search has no answer and ``throw`` is true.
+
+    Example:
+        >>> result = find_lr_for(trainer, module)  # doctest: +SKIP
+        >>> result.apply(module)  # doctest: +SKIP
+        >>> trainer.fit(module)  # doctest: +SKIP
+    """
+    check_trainer(trainer, module)
+    request = Request(
+        optimizer=optimizer,
+        method=method,
+        train_steps=train_steps,
+        schedule=schedule,
+        monitor=monitor,
+        validate=validate,
+        vectorise=vectorise,
+        seed=seed,
+        progress=progress,
+        throw=throw,
+        # Without either, Lightning stops at 1000 epochs: a limit, not a plan.
+        planned=trainer.max_epochs is not None or trainer.max_steps != -1,
+    )
+    data = {
+        "train_dataloaders": train_dataloaders,
+        "val_dataloaders": val_dataloaders,
+        "datamodule": datamodule,
+    }
+    inner = getattr(module, "_orig_mod", module)
+    with as_it_was(trainer, inner, *data.values()):
+        return inside_fit(trainer, module, data, lambda: search_here(trainer, request))

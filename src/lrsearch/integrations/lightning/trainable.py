@@ -1,0 +1,235 @@
+"""A Lightning module in its trainer as something a search can train."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.core.trainable import LaneGroup
+from lrsearch.errors import InvalidArgument
+from lrsearch.integrations.lightning.data import Batches, Item, loaders_of
+from lrsearch.integrations.lightning.lanes import GuardedLanes, Untold, why_no_lanes
+from lrsearch.integrations.lightning.logged import Logged
+from lrsearch.integrations.lightning.package import progress_of
+from lrsearch.integrations.lightning.photograph import Photograph, photograph
+from lrsearch.integrations.lightning.steps import Steps, loss_of
+from lrsearch.pytorch import snapshot as state
+from lrsearch.pytorch.modes import evaluating
+from lrsearch.pytorch.random_state import read_random_state, seed_everything
+from lrsearch.pytorch.trainable import EvaluatedTorchTrainable, TorchSnapshot, TorchTrainable
+
+__all__ = ["EvaluatedLightningTrainable", "LightningTrainable", "lightning_trainable"]
+
+
+@dataclass(frozen=True)
+class LightningSnapshot(TorchSnapshot):
+    """The training state, and what else a step of a module may change.
+
+    Attributes:
+        attributes: the attributes of the module and of the schedulers.
+        others: the module's other optimizers.
+    """
+
+    attributes: Photograph
+    others: tuple[state.Snapshot, ...]
+
+
+class LightningTrainable(TorchTrainable):
+    """Train a module one update at a time at any learning rate, as its trainer would.
+
+    Args:
+        trainer: set up for ``fit``, see :mod:`~lrsearch.integrations.lightning.session`.
+        optimizer: one of the trainer's optimizers.
+        batches: the training batches.
+        logged: what ``self.log`` of the module is told meanwhile.
+        seed: as in :func:`lrsearch.find_lr`.
+        vectorise: as in :class:`lrsearch.pytorch.trainable.TorchTrainable`.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        logged: Logged,
+        *,
+        seed: int = 0,
+        vectorise: bool | None = None,
+        **options: Any,
+    ) -> None:
+        how = "value" if "value" in str(trainer.gradient_clip_algorithm).lower() else "norm"
+        clipping: dict[str, Any] = {f"clip_grad_{how}": trainer.gradient_clip_val or None}
+        super().__init__(
+            trainer.lightning_module,
+            optimizer,
+            None,
+            batches,
+            compute_loss=self._loss_of_item,
+            accumulate=trainer.accumulate_grad_batches,
+            grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
+            seed=seed,
+            vectorise=vectorise,
+            **clipping,
+            **options,
+        )
+        self._batches.generators = batches.generators
+        self._trainer = trainer
+        self._logged = logged
+        self._steps = Steps(trainer, optimizer, trainer.accumulate_grad_batches)
+        self._others = [other for other in trainer.optimizers if other is not optimizer]
+        self._schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        self._progress = progress_of(trainer)
+        self._done_before = self._progress.completed
+        self._own_reason: str | None = None
+
+    def step(self, lr: float) -> float:
+        """Make one update on the next batches at ``lr``; return their mean loss before it.
+
+        With several processes it is the mean over them.
+        """
+        if self._updates == 0:
+            # The modes are the user's: Lightning trains a module in the modes it has.
+            seed_everything(self._seed, self._batches.generators)
+        self._set_lr(lr)
+        self._clear_gradients()
+        loss = self._steps(self._batches)
+        self._clear_gradients()
+        self._count(self._updates + 1)
+        return self._mean(loss)
+
+    def snapshot(self) -> LightningSnapshot:
+        """Copy everything that ``restore`` brings back."""
+        taken = super().snapshot()
+        return LightningSnapshot(
+            **vars(taken),
+            attributes=self._attributes(*self._schedulers),
+            others=tuple(state.take(nn.Module(), other) for other in self._others),
+        )
+
+    def restore(self, snapshot: TorchSnapshot) -> None:
+        """Return to ``snapshot``, bit for bit; it can be restored again."""
+        assert isinstance(snapshot, LightningSnapshot)
+        snapshot.attributes.restore()
+        for taken in snapshot.others:
+            state.restore(taken)
+        super().restore(snapshot)
+        self._count(snapshot.updates)
+
+    @property
+    def why_not(self) -> str:
+        """Why the last call of :meth:`lanes` returned ``None``."""
+        return self._own_reason or super().why_not
+
+    def lanes(self, count: int, steps: int) -> LaneGroup | None:  # type: ignore[override]
+        """Return lanes if the module can be trained in them and they are faster."""
+        if self._own_reason is None:
+            length = self._batches.length
+            self._own_reason = why_no_lanes(self._trainer, length) or self._what_a_step_changes()
+        if self._own_reason:
+            return None
+        attributes = self._attributes()
+        group = super().lanes(count, steps)
+        attributes.restore()  # trying may leave tensors of all lanes in them
+        return None if group is None else GuardedLanes(group, attributes)
+
+    def _what_a_step_changes(self) -> str:
+        """Say which attributes of the module a step changes: lanes would mix them up."""
+        with self._trial() as step:
+            attributes = self._attributes()
+            step(0.0)
+            changed = attributes.changed()
+        return f"a step changes {', '.join(changed[:3])} of the module" if changed else ""
+
+    def _loss_of_item(self, model: nn.Module, item: Item) -> Tensor:
+        """The loss of a batch where no hooks are wanted: held out, or in lanes."""
+        if item.held_out:
+            return self._logged.held_out_loss(self._trainer, item)
+        now, self._progress.completed = self._progress.completed, Untold("global_step")
+        try:
+            arguments = self._steps.arguments(item._replace(index=Untold("batch_idx")))
+            loss = loss_of(self._trainer.strategy.training_step(*arguments), self._trainer)
+        finally:
+            self._progress.completed = now
+        if loss is None:
+            raise InvalidArgument.of("module.training_step", None, "a loss")
+        return loss
+
+    def _attributes(self, *others: object) -> Photograph:
+        """What the module keeps beside its weights."""
+        return photograph([self._model, *others], trained=False, apart=[self._trainer])
+
+    def _count(self, updates: int) -> None:
+        """Let ``trainer.global_step`` be what it would be in ``fit``."""
+        self._updates = updates
+        self._progress.completed = self._done_before + updates
+
+    def _clear_gradients(self) -> None:
+        # Not zeroed but dropped: those that the user holds stay as they are.
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+    def _mean(self, loss: float) -> float:
+        if self._trainer.world_size == 1:
+            return loss
+        strategy = self._trainer.strategy
+        there = torch.tensor(loss, dtype=torch.float64, device=strategy.root_device)
+        return float(strategy.reduce(there, reduce_op="mean"))
+
+
+class EvaluatedLightningTrainable(LightningTrainable, EvaluatedTorchTrainable):
+    """A :class:`LightningTrainable` with the trainer's validation as its held-out loss."""
+
+    def evaluate(self) -> float:
+        """Return the held-out loss in eval mode, every example weighing the same."""
+        with self._validating():
+            return self._mean(super().evaluate())
+
+    def check(self) -> None:
+        """Raise unless ``validation_step`` gives a loss, tried on one batch."""
+        assert self._held_out is not None
+        with self._validating(), evaluating(self._model, self._optimizer):
+            for item in itertools.islice(self._held_out.one_pass(), 1):
+                self._loss_of_item(self._model, item)
+
+    @contextmanager
+    def _validating(self) -> Iterator[None]:
+        attributes = self._attributes()
+        random = read_random_state(self._batches.generators)
+        self._trainer.validating = True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._trainer.training = True
+            attributes.restore()
+            random.restore()
+
+
+def lightning_trainable(
+    trainer: Any,
+    optimizer: torch.optim.Optimizer,
+    logged: Logged,
+    *,
+    validate: bool = True,
+    seed: int = 0,
+    vectorise: bool | None = None,
+) -> LightningTrainable:
+    """Return a trainable that can evaluate where ``fit`` would validate, else one that cannot.
+
+    Raises:
+        InvalidArgument: there are no training batches, or the validation has no loss.
+    """
+    train, held_out = loaders_of(trainer)
+    if held_out is None or not validate:
+        return LightningTrainable(trainer, optimizer, train, logged, seed=seed, vectorise=vectorise)
+    trainable = EvaluatedLightningTrainable(
+        trainer, optimizer, train, logged, val_loader=held_out, seed=seed, vectorise=vectorise
+    )
+    trainable.check()
+    return trainable
