@@ -17,3 +17,9 @@ def write_json(name: str, content: dict[str, Any], folder: pathlib.Path = FOLDER
     path = folder / f"{name}.json"
     temporary.replace(path)
     return path.name
+
+
+def read_json(name: str, folder: pathlib.Path = FOLDER) -> dict[str, Any]:
+    """Return what :func:`write_json` wrote."""
+    content: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return content

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import planned_run
+from benchmarks.results_file import read_json
 from lrsearch.core.search import run_search
 from lrsearch.core.serialize import write_atomically
 from lrsearch.demos.two_layer_net import Examples, TwoLayerNet
@@ -36,6 +38,7 @@ def main() -> None:
         shown.append((step.name, step.title, step.text, step.table))
     text = page(shown, folder="tutorial", appendix=appendix())
     write_atomically(DOCS / "tutorial.md", lambda path: path.write_text(text, "utf-8"))
+    planned_run.publish(read_json("planned_run"))
     print(f"Wrote {DOCS / 'tutorial.md'}")
 
 
@@ -58,6 +61,7 @@ def appendix() -> str:
             "## What the ladder cannot know",
             other_lengths(best),
             seeds.lengths_table(best).markdown(),
+            "<!-- planned-run:begin -->\n<!-- planned-run:end -->",
             "## What was chosen, and on what",
             chosen([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
         )

@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+FIRST, *TRAINERS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_python_example_runs_when_pasted_into_a_file(code: str, tmp_path: Path) -> None:
-    script = tmp_path / "example.py"
+def run(code: str, folder: Path, *options: str) -> str:
+    script = folder / "example.py"
     script.write_text(code, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script.name], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, *options, script.name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "rule 'default' reads" in done.stdout
+    return done.stdout
+
+
+def test_the_first_example_runs_when_pasted_into_a_file(tmp_path: Path) -> None:
+    stdout = run(FIRST, tmp_path, "-W", "error")
+    assert re.search(r"runs of 2\d updates from the same start", stdout)
     assert {path.name for path in tmp_path.iterdir()} == {
         "example.py",
         "digits.png",
@@ -29,8 +32,9 @@ def test_python_example_runs_when_pasted_into_a_file(code: str, tmp_path: Path) 
     }
 
 
-def test_there_is_an_example() -> None:
-    assert BLOCKS
+@pytest.mark.parametrize("code", TRAINERS, ids=["transformers", "lightning"])
+def test_the_examples_of_trainers_run_when_pasted_into_a_file(code: str, tmp_path: Path) -> None:
+    assert "planned runs" in run(code, tmp_path)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README.read_text()))))

@@ -45,7 +45,7 @@ class Design:
     below_top: float = 0.138  # decades from divergence to the highest of them
     coarse_length: float = 0.0115  # length of the first rung, in planned runs; at most this
     coarse_share: float = 0.0133  # and at most this, times the budget
-    coarse_most: float = 0.4  # and at most this share of the budget for all of them
+    coarse_most: float = 0.35  # and at most this share of the budget for all of them
     shortest: int = 3  # updates of the shortest rung worth running
     last: float = 0.137  # length of the last rung, in budgets
     ratio: float = 2.73  # of the lengths of two rungs

@@ -1,0 +1,1 @@
+"""Fine-tuning: how good is a suggested learning rate for a pretrained transformer?"""
