@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lrsearch.core.schedule import Shape
@@ -52,7 +52,7 @@ def find_lr(
     clip_grad_value: float | None = None,
     autocast: torch.dtype | Callable[[], AbstractContextManager[Any]] | None = None,
     grad_scaler: torch.amp.GradScaler | None = None,
-    stateful: Iterable[Any] = (),
+    stateful: Sequence[Any] = (),
     snapshot_to: Literal["device", "cpu", "disk"] = "device",
     seed: int = 0,
     progress: bool = True,

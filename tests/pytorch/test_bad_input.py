@@ -97,6 +97,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "clipping at zero": (r"clip_grad_value: got 0", {"clip_grad_value": 0}),
     "an unknown place": (r"snapshot_to: got 'gpu', expected 'device'", {"snapshot_to": "gpu"}),
     "a number to put back": (r"stateful: got 3, expected modules, or", {"stateful": [3]}),
+    "a number for a list": (r"stateful: got 3, expected a list", {"stateful": 3}),
     "autocast by name": (r"autocast: got 'bf16'", {"autocast": "bf16"}),
     "empty val_loader": (r"val_loader: got no batches", {"val_loader": []}),
 }

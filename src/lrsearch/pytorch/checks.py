@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
@@ -56,12 +54,15 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
     _check_has_learning_rate(optimizer)
 
 
-def check_stateful(objects: Iterable[object]) -> None:
+def check_stateful(objects: object) -> None:
     """Raise unless all can be put back.
 
     Raises:
-        InvalidArgument: one is neither a module nor :class:`~lrsearch.pytorch.snapshot.Stateful`.
+        InvalidArgument: not a list, or one is neither a module nor
+            :class:`~lrsearch.pytorch.snapshot.Stateful`.
     """
+    if not isinstance(objects, (list, tuple)):
+        raise InvalidArgument.of("stateful", objects, "a list of objects that training changes")
     for other in objects:
         if not isinstance(other, (nn.Module, Stateful)):
             raise InvalidArgument.of(

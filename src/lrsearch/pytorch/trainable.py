@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -65,14 +65,13 @@ class TorchTrainable:
         clip_grad_value: float | None = None,
         autocast: torch.dtype | Callable[[], AbstractContextManager[Any]] | None = None,
         grad_scaler: torch.amp.GradScaler | None = None,
-        stateful: Iterable[state.Stateful] = (),
+        stateful: Sequence[state.Stateful] = (),
         snapshot_to: Place = "device",
         seed: int = 0,
         vectorise: bool | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         check_model_and_optimizer(model, optimizer)
-        stateful = tuple(stateful)
         check_stateful(stateful)
         check_place(snapshot_to)
         self._model = model
