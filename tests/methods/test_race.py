@@ -181,6 +181,20 @@ class TestHardCases:
         assert answer.status is Status.FOUND
         assert 0.01 < answer.lr < 0.2
 
+    def test_a_loss_that_cannot_rise_far_does_not_hide_the_best(self) -> None:
+        class Saturates(Judged):
+            """Steps are clipped and the loss is bounded, so that nothing ever diverges."""
+
+            def step(self, lr: float) -> float:
+                before = self.weights
+                super().step(lr)
+                self.weights = np.clip(self.weights, -2.0, 2.0) if lr < 1e-3 else 0 * before + 2.0
+                return min(self.exact_loss, 8.0)
+
+        answer = race(Saturates(curvature=(100.0, 300.0)), 600)
+        assert answer.status is Status.FOUND
+        assert 1e-4 < answer.lr < 1e-2
+
     def test_a_lane_that_dies_late_bounds_the_answer(self) -> None:
         class DiesLate(Judged):
             """Breaks when a run has come too far with too large steps, however well it went."""

@@ -25,6 +25,7 @@ from lrsearch.methods.range_test import RangeTest
 __all__ = ["DESIGN", "Design", "Script", "Track"]
 
 _MOST = 5  # lanes that may be added below the first rung while its lowest lane is the best
+_MOST_UNLEARNED = 12  # the same while no lane has learned anything
 _MOST_BEYOND = 3  # lanes that may be added to a later rung beyond its outer ones
 _OVER = 1.1  # times the budget that may be spent when the best lane is still an outer one
 _HALVINGS = 4  # shorter runs that are read from a lane of a constant schedule
@@ -201,9 +202,20 @@ class Track:
         """Run lanes from the highest peak down, and further while it helps."""
         peaks = [highest - rung.apart * k for k in range(rung.lanes)]
         losses = yield from self._run(rung.updates, peaks)
-        while np.argmin(losses) == len(losses) - 1 and len(losses) < rung.lanes + _MOST:
+        while self._goes_on(losses, rung):
             peaks.append(peaks[-1] - rung.apart)
             losses += yield from self._run(rung.updates, peaks[-1:])
+
+    def _goes_on(self, losses: Sequence[float], rung: _Rung) -> bool:
+        """Whether the best may lie below: the lowest lane is the best, or none has learned.
+
+        A loss that cannot rise far, as with clipped gradients, hides from the scout where
+        training fails, and then the first lanes may all lie above.
+        """
+        more = len(losses) - rung.lanes
+        if min(losses) >= self.start_loss and self._affords(replace(rung, lanes=1)):
+            return more < _MOST_UNLEARNED
+        return bool(np.argmin(losses) == len(losses) - 1) and more < _MOST
 
     def _bracket(self, rung: _Rung, surface: LossSurface) -> _Step:
         """Run lanes around the likely best, and further lanes while the best is an outer one."""
