@@ -81,8 +81,8 @@ def as_problem(task: FineTuning, seed: int) -> Problem:
     data, model = task.data(), Logits(task.model(seed))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=DEFAULT_LR, weight_decay=0.0)
-    both = loaders(data.train, data.held_out, BATCH, seed)
-    return Problem(model, optimizer, next_token_loss, *both)
+    loss = next_token_loss if data.train[1].dim() == 2 else F.cross_entropy
+    return Problem(model, optimizer, loss, *loaders(data.train, data.held_out, BATCH, seed))
 
 
 def as_task(task: FineTuning) -> Task:

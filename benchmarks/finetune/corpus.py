@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import pathlib
+import tokenize
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ VOCABULARY = 512
 LENGTH = 32  # tokens of a passage in pretraining, and the longest that the models take
 PAD, CLS, MASK, SEP = range(4)
 SPECIAL = ("[PAD]", "[CLS]", "[MASK]", "[SEP]")
+PRINTABLE = range(32, 127)  # of ASCII
+CHARACTERS = len(SPECIAL) + len(PRINTABLE)
+KINDS = ("prose", "docstring", "comment", "code")
 
 # Kept out, for tasks on code that the model has not seen.
 PACKAGES = ("asyncio", "email", "http", "logging", "multiprocessing", "unittest")
@@ -78,6 +83,44 @@ def _tokenizer(serialised: str) -> Any:
 def encode(text: str, tokenizer: str) -> Tensor:
     """Token ids (n,) of a text, by a serialised tokenizer."""
     return torch.tensor(_tokenizer(tokenizer).encode(text).ids, dtype=torch.int64)
+
+
+def characters(text: str) -> Tensor:
+    """Ids (n,) of a text's characters, any white space one blank, anything but ASCII a ``?``."""
+    known = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
+    ids = {chr(code): len(SPECIAL) + place for place, code in enumerate(PRINTABLE)}
+    return torch.tensor([ids.get(one, ids["?"]) for one in known], dtype=torch.uint8)
+
+
+def texts_by_kind() -> dict[str, str]:
+    """Text of each of the `KINDS`, of which `standard_library` holds nothing.
+
+    Prose is the language reference; the others are what the held out packages are made of.
+    """
+    parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    parts["prose"].append(language_reference())
+    for package in PACKAGES:
+        for path in sorted((_library() / package).rglob("*.py")):
+            if "test" not in path.relative_to(_library()).parts:
+                for kind, text in _kinds(path.read_text(encoding="utf-8")):
+                    parts[kind].append(text)
+    return {kind: "\n".join(texts) for kind, texts in parts.items()}
+
+
+def _kinds(source: str) -> list[tuple[str, str]]:
+    """Comments and docstrings without their marks, and the lines on which there is neither."""
+    found = []
+    lines = dict(enumerate(source.splitlines(), start=1))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            found.append(("comment", token.string.strip("# ")))
+        elif token.type == tokenize.STRING and token.string.startswith('"""'):
+            found.append(("docstring", token.string.strip('"')))
+        else:
+            continue
+        for number in range(token.start[0], token.end[0] + 1):
+            lines.pop(number, None)
+    return [*found, *(("code", line) for line in lines.values())]
 
 
 def windows(tokens: Tensor, length: int) -> Tensor:

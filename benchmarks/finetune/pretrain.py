@@ -1,6 +1,6 @@
-"""The model, pretrained from random weights on the standard library's source code.
+"""The GPT-2, pretrained from random weights on the standard library's source code.
 
-A small GPT-2 learns the next token (A. Radford et al., "Language Models are Unsupervised Multitask
+It learns the next token (A. Radford et al., "Language Models are Unsupervised Multitask
 Learners", 2019). Its weights are kept in the git-ignored cache of
 ``benchmarks.regret.tasks.finetune.pretrained``.
 """

@@ -14,18 +14,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from benchmarks.finetune.bert import bert_config, bert_weights
 from benchmarks.finetune.corpus import (
+    CLS,
+    KINDS,
+    LENGTH,
+    characters,
     encode,
     language_reference,
     shuffled,
+    texts_by_kind,
     tokenised_library,
     windows,
 )
 from benchmarks.finetune.pretrain import gpt2_config, gpt2_weights
 from benchmarks.regret.tasks.finetune import pretrained
 
-TOKENS = 16  # of an example; shorter than what the models were pretrained on, as is usual
+TOKENS = 16  # of a row of GPT-2's; shorter than what it was pretrained on, as is usual
 EXAMPLES, HELD_OUT = 400, 256
 EVAL_BATCH = 64  # decides nothing but speed
 EPOCHS, BATCH = 3, 8  # the defaults of `TrainingArguments`
@@ -34,7 +41,7 @@ DEFAULT_LR = 5e-5  # likewise
 
 @dataclass(frozen=True)
 class Data:
-    """Token rows (n, TOKENS), and the same rows as labels."""
+    """Token rows (n, length) and labels: classes (n,), or the rows again for a language model."""
 
     train: tuple[Tensor, Tensor]
     held_out: tuple[Tensor, Tensor]
@@ -73,6 +80,18 @@ def gpt2_lora(seed: int) -> Any:
     return _adapted(gpt2(seed), "CAUSAL_LM", ["c_attn"], fan_in_fan_out=True)
 
 
+def bert(seed: int) -> Any:
+    """The pretrained BERT with a new head for the kinds of text."""
+    from transformers import BertForSequenceClassification
+
+    weights = pretrained(bert_weights)
+    torch.manual_seed(seed)
+    model = BertForSequenceClassification(bert_config(num_labels=len(KINDS)))
+    body = {key: value for key, value in weights.items() if key.startswith("bert.")}
+    model.load_state_dict(body, strict=False)  # a head and a pooler are new
+    return model
+
+
 def _adapted(model: Any, kind: str, modules: list[str], **settings: Any) -> Any:
     """Low-rank adapters of rank 8 with alpha 16. Hu et al., arXiv 2106.09685, section 4.1."""
     from peft import LoraConfig, get_peft_model
@@ -89,6 +108,17 @@ def prose() -> Data:
     tokenizer = pretrained(tokenised_library)["tokenizer"]
     rows = shuffled(windows(encode(language_reference(), tokenizer), TOKENS))
     return _split(rows, rows)
+
+
+@functools.cache
+def kinds() -> Data:
+    """Is a passage of 31 characters prose, docstring, comment or code? All equally frequent."""
+    each = -(-(EXAMPLES + HELD_OUT) // len(KINDS))
+    texts = texts_by_kind()
+    passages = [shuffled(windows(characters(texts[k]), LENGTH - 1))[:each] for k in KINDS]
+    rows = F.pad(torch.cat(passages), (1, 0), value=CLS)
+    labels = torch.arange(len(KINDS)).repeat_interleave(each)
+    return _split(shuffled(rows), shuffled(labels))
 
 
 def _split(inputs: Tensor, labels: Tensor) -> Data:
@@ -136,6 +166,7 @@ def _examples(inputs: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
 TASKS = (
     FineTuning("gpt2-prose", gpt2, prose),
     FineTuning("gpt2-prose-lora", gpt2_lora, prose),
+    FineTuning("bert-kinds", bert, kinds),
 )
 
 

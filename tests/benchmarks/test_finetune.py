@@ -57,11 +57,14 @@ def tiny_library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def random_weights(recipe: str) -> dict[str, Any]:
-    from transformers import GPT2LMHeadModel
+    from transformers import BertForMaskedLM, GPT2LMHeadModel
 
-    assert recipe == "gpt2_weights"
+    models = {
+        "bert_weights": lambda: BertForMaskedLM(tasks.bert_config()),
+        "gpt2_weights": lambda: GPT2LMHeadModel(tasks.gpt2_config()),
+    }
     torch.manual_seed(0)
-    state: dict[str, Any] = GPT2LMHeadModel(tasks.gpt2_config()).state_dict()
+    state: dict[str, Any] = models[recipe]().state_dict()
     return state
 
 
@@ -75,17 +78,67 @@ def test_the_tokens_of_a_text_are_the_text() -> None:
 def test_what_is_fine_tuned_on_was_not_pretrained_on() -> None:
     library = corpus.standard_library()
     assert len(library) > 1_000_000
-    assert corpus.language_reference()[1000:1200] not in library
+    for text in corpus.texts_by_kind().values():
+        assert text[1000:1200] not in library
 
 
-def test_held_out_examples_are_not_trained_on() -> None:
-    data = tasks.prose()
+def test_a_character_is_an_id_and_any_white_space_is_one_blank() -> None:
+    ids = corpus.characters("a  b\n\t c \u00e9~").tolist()
+    assert ids == [ord(one) - 32 + len(corpus.SPECIAL) for one in "a b c ?~"]
+    assert max(ids) < corpus.CHARACTERS
+
+
+def test_a_source_is_taken_apart_into_kinds() -> None:
+    source = 'def f(x):\n    """Doc\n    string."""\n    # Why.\n    return x\n'
+    assert corpus._kinds(source) == [
+        ("docstring", "Doc\n    string."),
+        ("comment", "Why."),
+        ("code", "def f(x):"),
+        ("code", "    return x"),
+    ]
+
+
+def test_the_kinds_are_about_equally_frequent() -> None:
+    counts = torch.bincount(tasks.kinds().train[1], minlength=len(corpus.KINDS))
+    assert len(counts) == len(corpus.KINDS)
+    assert counts.min() > 0.8 * tasks.EXAMPLES / len(corpus.KINDS)
+
+
+def test_a_passage_has_the_label_of_the_text_that_it_is_from() -> None:
+    inputs, labels = tasks.kinds().held_out
+    texts = [corpus.characters(text).tolist() for text in corpus.texts_by_kind().values()]
+    decoded = [bytes(text) for text in texts]
+    for row, label in zip(inputs[:20].tolist(), labels[:20].tolist(), strict=True):
+        assert row[0] == corpus.CLS
+        assert bytes(row[1:]) in decoded[label]
+
+
+def test_only_hidden_characters_are_to_be_filled_in() -> None:
+    from transformers import BertForMaskedLM
+
+    from benchmarks.finetune.bert import HIDDEN, masked_loss
+
+    seen: list[torch.Tensor] = []
+    model = BertForMaskedLM(tasks.bert_config())
+    model.bert.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    text = corpus.characters(TEXT)
+    loss = masked_loss(model, text, torch.Generator().manual_seed(0))
+    share = (seen[0] == corpus.MASK).float().mean().item()
+    assert share == pytest.approx(HIDDEN, abs=0.03)
+    assert loss.item() == pytest.approx(math.log(corpus.CHARACTERS), abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["gpt2-prose", "bert-kinds"])
+def test_held_out_examples_are_not_trained_on(name: str) -> None:
+    data = by_name(name).data()
     train, held_out = (
         {tuple(row) for row in part[0].tolist()} for part in (data.train, data.held_out)
     )
     assert len(data.train[0]) == tasks.EXAMPLES
     assert len(data.held_out[0]) == tasks.HELD_OUT
-    # The reference repeats a few of its phrases.
+    # The reference repeats a few of its phrases, and code some of its lines.
     assert len(train & held_out) <= 0.02 * tasks.HELD_OUT
 
 
@@ -123,8 +176,9 @@ def test_three_epochs_are_the_steps_of_the_task_and_the_lr_falls_in_a_line() -> 
     assert seen == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
-def test_a_run_is_deterministic_and_its_seed_matters() -> None:
-    task = dataclasses.replace(by_name("gpt2-prose"), steps=3)
+@pytest.mark.parametrize("name", ["gpt2-prose", "bert-kinds"])
+def test_a_run_is_deterministic_and_its_seed_matters(name: str) -> None:
+    task = dataclasses.replace(by_name(name), steps=3)
     losses = [runs.final_loss(task, 1e-3, seed) for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
     assert losses[0] != runs.initial_loss(task, 0)
@@ -145,6 +199,12 @@ def test_an_adapter_trains_little_and_begins_where_the_model_was() -> None:
     for one in (model, full):
         one.eval()
     assert torch.equal(model(input_ids=rows).logits, full(input_ids=rows).logits)
+
+
+def test_only_the_head_of_a_classifier_is_new() -> None:
+    first, second = (by_name("bert-kinds").model(seed).state_dict() for seed in (0, 1))
+    new = {name for name in first if not torch.equal(first[name], second[name])}
+    assert new == {"classifier.weight", "bert.pooler.dense.weight"}
 
 
 @pytest.mark.parametrize("name", NAMES)
