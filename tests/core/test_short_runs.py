@@ -137,3 +137,17 @@ def test_a_share_of_the_improvement_is_found_between_the_runs() -> None:
     assert reading.crossing(0.25) == pytest.approx(-3.5, abs=1e-6)
     assert reading.crossing(0.75) == pytest.approx(-2.5, abs=1e-6)
     assert reading.crossing(0.0) == pytest.approx(-4.0)
+
+
+def test_the_least_bad_of_runs_that_all_do_harm_is_no_answer() -> None:
+    random = np.random.default_rng(0)
+    still = Curve(np.full(8, 1e-8), 3.0 + 0.1 * random.standard_normal(8))
+    level = {1.0: 7.0, 10.0: 6.0, 100.0: 6.5}
+    runs = [
+        Curve(np.full(12, lr), end + 0.1 * random.standard_normal(12)) for lr, end in level.items()
+    ]
+    alone, beside = read_short_runs(runs), read_short_runs(runs, still)
+    assert alone is not None
+    assert beside is not None
+    assert alone.significant
+    assert not beside.significant

@@ -101,7 +101,8 @@ def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Readin
         learned=learned,
         at=at,
         spread=spread,
-        significant=_beats(best, reference) or _beats_held_out(best, reference, noise),
+        significant=not _harms(best, still)
+        and (_beats(best, reference) or _beats_held_out(best, reference, noise)),
         noise=noise,
     )
 
@@ -132,6 +133,19 @@ def _average(x: FloatArray, learned: FloatArray) -> tuple[float, float]:
     weight /= weight.sum()
     mean = float(weight @ grid)
     return mean, float(np.sqrt(weight @ (grid - mean) ** 2))
+
+
+def _harms(run: Curve, still: Curve | None) -> bool:
+    """Whether ``run`` ends far above weights that did not move.
+
+    Where the loss cannot rise far, a climb does not show where training fails, and all runs may
+    lie above; the best of them then is the least bad.
+    """
+    if still is None or len(still) < 2:
+        return False
+    scale = float(np.abs(still.loss).max()) or 1.0  # squares of huge losses must not overflow
+    quiet, end = still.loss / scale, run.loss[-max(2, len(run) // 3) :] / scale
+    return bool(np.mean(end) > np.mean(quiet) + 3.0 * np.std(quiet))
 
 
 def _beats(run: Curve, reference: Curve | None) -> bool:

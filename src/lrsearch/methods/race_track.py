@@ -103,6 +103,7 @@ class Track:
         self.hand_over = hand_over
         self.keep = False  # the lanes of the rung that is run now
         self.start_loss = math.inf
+        self.noise = 0.0  # standard deviation of the loss from batch to batch
         self.runs: list[Run] = []
         # A constant schedule compressed is its own beginning: a lane shows shorter runs too.
         self.nested = bool(np.ptp(multipliers(plan.schedule, max(train_steps, 2))) < 1e-9)
@@ -160,7 +161,8 @@ class Track:
         """Keep the loss before training: held out, or while the scout's rates are tiny."""
         quiet = curve.loss[: max(1, len(curve) // 3)]
         # Losses of single batches scatter: a lane has failed only if it is clearly above.
-        usual = float(np.median(quiet) + 2.0 * np.std(quiet))
+        self.noise = float(np.std(quiet))
+        usual = float(np.median(quiet)) + 2.0 * self.noise
         self.start_loss = curve.evaluations[0][1] if curve.evaluations else usual
         self.spent += len(curve)
 
@@ -207,14 +209,15 @@ class Track:
             losses += yield from self._run(rung.updates, peaks[-1:])
 
     def _goes_on(self, losses: Sequence[float], rung: _Rung) -> bool:
-        """Whether the best may lie below: the lowest lane is the best, or none has learned.
+        """Whether the best may lie below: the lowest lane is the best, or does harm as all do.
 
         A loss that cannot rise far, as with clipped gradients, hides from the scout where
         training fails, and then the first lanes may all lie above.
         """
         more = len(losses) - rung.lanes
         if min(losses) >= self.start_loss and self._affords(replace(rung, lanes=1)):
-            return more < _MOST_UNLEARNED
+            # What is below the noise of a batch is no harm: more updates are needed, not less.
+            return losses[-1] - self.start_loss > self.noise and more < _MOST_UNLEARNED
         return bool(np.argmin(losses) == len(losses) - 1) and more < _MOST
 
     def _bracket(self, rung: _Rung, surface: LossSurface) -> _Step:
