@@ -135,8 +135,8 @@ class Track:
         return fit_surface(self.runs, self.start_loss, self.plan.can_evaluate)
 
     def _affords(self, rung: _Rung) -> bool:
-        """Whether half of the budget is left after such a rung."""
-        return self.spent + rung.lanes * rung.updates < 0.5 * self.total
+        """Whether enough of the budget is left after such a rung."""
+        return self.spent + rung.lanes * rung.updates < 0.6 * self.total
 
     def _range_test(self) -> Script:
         """The fallback when there is not enough for one rung."""
@@ -215,9 +215,10 @@ class Track:
         training fails, and then the first lanes may all lie above.
         """
         more = len(losses) - rung.lanes
-        if min(losses) >= self.start_loss and self._affords(replace(rung, lanes=1)):
-            # What is below the noise of a batch is no harm: more updates are needed, not less.
-            return losses[-1] - self.start_loss > self.noise and more < _MOST_UNLEARNED
+        # What is below the noise of a batch is no harm: more updates are needed, not less.
+        harms = min(losses) >= self.start_loss and losses[-1] - self.start_loss > self.noise
+        if harms and more < _MOST_UNLEARNED and self._affords(replace(rung, lanes=1)):
+            return True
         return bool(np.argmin(losses) == len(losses) - 1) and more < _MOST
 
     def _bracket(self, rung: _Rung, surface: LossSurface) -> _Step:
