@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lrsearch.core.curve import Curve, final_loss
+from lrsearch.core.curve import Curve, final_loss, noise
 
 __all__ = ["Reading", "read_short_runs"]
 
@@ -143,9 +143,10 @@ def _harms(run: Curve, still: Curve | None) -> bool:
     """
     if still is None or len(still) < 2:
         return False
-    scale = float(np.abs(still.loss).max()) or 1.0  # squares of huge losses must not overflow
+    # The climb may have done its harm within these already: hence median and robust noise.
+    scale = float(np.abs(still.loss).max()) or 1.0
     quiet, end = still.loss / scale, run.loss[-max(2, len(run) // 3) :] / scale
-    return bool(np.mean(end) > np.mean(quiet) + 3.0 * np.std(quiet))
+    return bool(np.mean(end) > np.median(quiet) + 5.0 * noise(quiet))
 
 
 def _beats(run: Curve, reference: Curve | None) -> bool:
