@@ -24,11 +24,10 @@ from benchmarks.finetune.contestants import (
     find,
     next_token_loss,
 )
-from benchmarks.finetune.horizons import FOLDER as RECORDED
 from benchmarks.finetune.oracle import FOLDER, SEEDS, load_oracle
 from benchmarks.finetune.tasks import TASKS, by_name, make_trainer, shortened
 from benchmarks.regret.contestants.contestant import Answer
-from benchmarks.regret.oracle import read_oracle, regret
+from benchmarks.regret.oracle import regret
 from benchmarks.regret.results import Results, record
 
 # peft asks transformers' models for a property that transformers means to rename.
@@ -254,19 +253,6 @@ def test_the_stored_sweep_is_complete_and_its_best_lies_inside(name: str) -> Non
     assert oracle.best_loss < 0.98 * oracle.initial_loss
     steps = [math.log10(b / a) for a, b in zip(oracle.lrs, oracle.lrs[1:], strict=False)]
     assert max(steps) < 0.21
-
-
-@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
-def test_shortened_runs_are_recorded_for_the_stored_sweep(path: Any) -> None:
-    from benchmarks.finetune.replay import recorded
-
-    oracle = read_oracle(FOLDER / path.name)
-    records = [one for one in recorded() if one.oracle.task == path.stem]
-    assert [one.seed for one in records] == list(SEEDS)
-    at_best = oracle.losses[oracle.lrs.index(oracle.best_lr)]
-    for one, loss in zip(records, at_best, strict=True):
-        assert one.loss(oracle.best_lr, oracle.steps) == pytest.approx(loss)
-        assert one.loss(oracle.best_lr, oracle.steps // 16) > one.loss(oracle.best_lr, oracle.steps)
 
 
 def test_the_tables_show_every_contestant_and_its_regret() -> None:
