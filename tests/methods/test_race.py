@@ -129,6 +129,12 @@ def test_an_optimum_beyond_a_bound_is_said_to_be_at_the_edge() -> None:
     assert answer.lr == pytest.approx(0.001)
 
 
+def test_not_even_the_scout_goes_beyond_a_bound() -> None:
+    answer = race(Judged(), 300, max_lr=0.03)
+    assert max(curve.lr.max() for curve in answer.curves) <= 0.03 * (1 + 1e-9)
+    assert answer.lr <= 0.03
+
+
 def test_the_planned_length_is_needed() -> None:
     with pytest.raises(InvalidArgument, match="train_steps"):
         run_search(Judged(), Race(), Plan())

@@ -14,6 +14,7 @@ length of the run, J. Bjorck et al., "Scaling Optimal LR Across Token Horizons",
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lrsearch.core import grid
@@ -64,19 +65,23 @@ class Race:
 
     def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
         """Replay the race on the curves so far; return the first probes without a curve."""
-        answer = _replay(self, curves, plan)
-        return answer if isinstance(answer, tuple) else ()
+        probes = _replay(self, curves, plan)
+        return probes if isinstance(probes, tuple) else ()
 
     def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
         """Replay the race to its end."""
         answer = _replay(self, curves, plan)
         if isinstance(answer, tuple):
             raise ValueError("the race is not over: next_probes still asks for probes")
-        return answer
+        return answer()
 
 
-def _replay(race: Race, curves: Curves, plan: Plan) -> tuple[Probe, ...] | Suggestion:
-    """Run the script of a race against recorded curves, as far as they reach."""
+def _replay(race: Race, curves: Curves, plan: Plan) -> tuple[Probe, ...] | Callable[[], Suggestion]:
+    """Run the script of a race against recorded curves, as far as they reach.
+
+    Returns:
+        The probes it waits for; or, when it is over, how to conclude.
+    """
     if plan.train_steps is None:
         raise InvalidArgument.of("train_steps", None, "the length of the planned run")
     bounds = (race.min_lr, race.max_lr)
@@ -86,6 +91,6 @@ def _replay(race: Race, curves: Curves, plan: Plan) -> tuple[Probe, ...] | Sugge
         while all(probe.lane in curves for probe in probes):
             probes = script.send([curves[probe.lane] for probe in probes])
     except StopIteration as end:
-        suggestion: Suggestion = end.value
-        return suggestion
+        conclude: Callable[[], Suggestion] = end.value
+        return conclude
     return tuple(probe for probe in probes if probe.lane not in curves)

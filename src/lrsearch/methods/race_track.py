@@ -6,8 +6,9 @@ from top to bottom. See :mod:`lrsearch.methods.race` for the sources.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,8 @@ _HALVINGS = 4  # shorter runs that are read from a lane of a constant schedule
 _NEAR = 0.15  # decades within which two learning rates count as the same
 _QUANTILES = (0.1, 0.9)  # of the likely best rates: the ends of the interval
 
-Script = Generator[tuple[Probe, ...], Sequence[Curve], Suggestion]
+# It ends with how to conclude: that takes time, and is wanted only once.
+Script = Generator[tuple[Probe, ...], Sequence[Curve], Callable[[], Suggestion]]
 _Step = Generator[tuple[Probe, ...], Sequence[Curve], None]
 
 
@@ -127,9 +129,9 @@ class Track:
             yield from self._bracket(self._fitted(rung), surface)
             surface = self._surface()
         if surface is not None:
-            return self._answer(surface)
+            return functools.partial(self._answer, surface)
         broken = all(math.isinf(run.loss) for run in self.runs)
-        return _none(Status.DIVERGED if broken else Status.NO_SIGNAL)
+        return functools.partial(_none, Status.DIVERGED if broken else Status.NO_SIGNAL)
 
     def _surface(self) -> LossSurface | None:
         return fit_surface(self.runs, self.start_loss, self.plan.can_evaluate)
@@ -145,17 +147,17 @@ class Track:
         while probes := method.next_probes(curves, self.plan):
             for probe, curve in zip(probes, (yield probes), strict=True):
                 curves[probe.lane] = curve
-        return method.conclude(curves, self.plan)
+        return functools.partial(method.conclude, curves, self.plan)
 
     def _scout(self, updates: int) -> Generator[tuple[Probe, ...], Sequence[Curve], float]:
         """Climb in leaps until training diverges; return log10 of where it did."""
-        lrs = grid.geometric(1e-8, 1e4, max(updates * 5 // 4, 5))
+        highest = self.bounds[1] or 1e4
+        lrs = grid.geometric(min(1e-8, 1e-4 * highest), highest, max(updates * 5 // 4, 5))
         (curve,) = yield (self._probe(tuple(lrs.tolist()), checkpoints=(0,)),)
         self._note_start(curve)
-        highest = self.bounds[1]
-        if highest is not None:
-            return math.log10(highest) + DESIGN.below_top
-        return math.log10(curve.lr[-1])
+        # What was not seen to diverge below a bound begins at the bound.
+        held = self.bounds[1] is not None and len(curve) == len(lrs)
+        return math.log10(curve.lr[-1]) + DESIGN.below_top * held
 
     def _note_start(self, curve: Curve) -> None:
         """Keep the loss before training: held out, or while the scout's rates are tiny."""
