@@ -155,6 +155,19 @@ def test_held_out_losses_are_shown_when_they_were_measured() -> None:
     assert data.points == ((0.1, 0.7), (0.2, 0.6))
 
 
+def test_a_race_has_a_line_per_length_and_no_point_for_its_scout() -> None:
+    lanes = (
+        Curve([1e-4, 1e-2, 1.0], [4.0, 4.0, 9.0], lane=0, evaluations=((0, 4.1),)),
+        Curve([0.2, 0.2], [4.0, 3.0], lane=1, evaluations=((2, 2.9),)),
+        Curve([0.1, 0.1], [4.0, 3.5], lane=2, evaluations=((2, 3.4),)),
+        Curve([0.15] * 4, [4.0, 3.0, 2.0, 1.0], lane=3, evaluations=((2, 2.8), (4, 0.9))),
+    )
+    settings = {"method": "race", "train_steps": 8}
+    data = trials(Outcome(**{**vars(sweep()), "curves": lanes, "settings": settings}))
+    assert data.rungs == ((2, ((0.1, 3.4), (0.2, 2.9))), (4, ((0.15, 0.9),)))
+    assert data.points == ((0.1, 3.4), (0.15, 0.9), (0.2, 2.9))
+
+
 def test_lanes_worse_than_the_start_do_not_stretch_the_frame() -> None:
     lanes = (Curve([0.1], [4.0]), Curve([1.0, 1.0], [4.0, 1e9]), Curve([0.2, 0.2], [4.0, 1.0]))
     _, top = trials(Outcome(**{**vars(sweep()), "curves": lanes})).y_limits

@@ -59,7 +59,8 @@ class Trials:
 
     Attributes:
         title: the answer, or why there is none.
-        points: (peak lr, final loss) of every lane that ended with a finite loss, ascending.
+        rungs: by number of updates, ascending: (peak lr, final loss) of every lane that made as
+            many and ended with a finite loss, ascending. A race's scout is not among them.
         broken: peak lrs of the lanes that did not.
         held_out: whether the losses are held-out losses.
         start: training loss before the first update, or ``None``.
@@ -69,7 +70,7 @@ class Trials:
     """
 
     title: str
-    points: Points
+    rungs: tuple[tuple[int, Points], ...]
     broken: tuple[float, ...]
     held_out: bool
     start: float | None
@@ -77,6 +78,11 @@ class Trials:
     lr: float | None
     x_limits: tuple[float, float]
     y_limits: tuple[float, float]
+
+    @property
+    def points(self) -> Points:
+        """Those of all rungs, ascending."""
+        return tuple(sorted(point for _, points in self.rungs for point in points))
 
 
 @dataclass(frozen=True)
@@ -259,23 +265,36 @@ def _climb_limits(losses: FloatArray) -> tuple[float, float]:
 
 
 def _trials(outcome: Outcome) -> Trials:
-    peaks = _peaks(outcome.curves)
-    ends = [(lr, final_loss(curve)) for lr, curve in zip(peaks, outcome.curves, strict=True)]
-    points = tuple(sorted((lr, loss) for lr, loss in ends if lr > 0.0 and np.isfinite(loss)))
+    curves = _candidates(outcome)
+    peaks = _peaks(curves)
+    ends = [(lr, final_loss(curve)) for lr, curve in zip(peaks, curves, strict=True)]
+    rungs: dict[int, list[tuple[float, float]]] = {}
+    for curve, (lr, loss) in zip(curves, ends, strict=True):
+        if lr > 0.0 and np.isfinite(loss):
+            rungs.setdefault(len(curve), []).append((lr, loss))
+    losses = [loss for points in rungs.values() for _, loss in points]
     first = next((float(curve.loss[0]) for curve in outcome.curves if len(curve)), float("nan"))
     start = first if np.isfinite(first) else None
     interval = (outcome.low, outcome.high) if outcome.status.found else None
     return Trials(
         title=_title(outcome),
-        points=points,
+        rungs=tuple((length, tuple(sorted(rungs[length]))) for length in sorted(rungs)),
         broken=tuple(sorted(lr for lr, loss in ends if lr > 0.0 and not np.isfinite(loss))),
-        held_out=any(curve.evaluations for curve in outcome.curves),
+        held_out=any(curve.evaluations for curve in curves),
         start=start,
         interval=interval,
         lr=outcome.lr if outcome.status.found else None,
         x_limits=_lr_limits(np.append(np.array(peaks), interval or ())),
-        y_limits=_trial_limits([loss for _, loss in points], start),
+        y_limits=_trial_limits(losses, start),
     )
+
+
+def _candidates(outcome: Outcome) -> tuple[Curve, ...]:
+    """Every lane but the one with which a race looks for divergence: its first, which climbs."""
+    first, *others = outcome.curves or (Curve([], []),)  # type: ignore[arg-type]
+    climbs = len(first) > 1 and bool((np.diff(first.lr) > 0.0).all())
+    scouted = outcome.settings.get("method") == "race" and climbs and others
+    return tuple(others) if scouted else outcome.curves
 
 
 def _peaks(curves: tuple[Curve, ...]) -> list[float]:
