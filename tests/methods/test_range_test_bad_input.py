@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrsearch.core.curve import Stop
 from lrsearch.core.outcome import Outcome, Status
 from lrsearch.core.search import Plan, run_search
 from lrsearch.methods.range_test import RangeTest
@@ -117,3 +118,23 @@ def test_a_problem_that_breaks_at_every_lr_says_that_it_diverged(curvature: floa
 def test_noise_of_single_examples_is_either_beaten_or_admitted() -> None:
     found = [find(SineNet(seed, batch=1)).status for seed in range(5)]
     assert set(found) <= {Status.FOUND, Status.NO_SIGNAL}
+
+
+class Bounded(Judged):
+    """From some rate on the weights jump, but not far: as where little of a model is trained."""
+
+    def step(self, lr: float) -> float:
+        loss = super().step(lr)
+        if lr * float(self.curvature.max()) > 1.0:
+            self.weights = 1.2 * np.sign(self.random.standard_normal(self.weights.shape))
+        return loss
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("steps", [60, 100, 300])
+def test_a_climb_that_never_explodes_does_not_hide_where_harm_begins(steps: int, seed: int) -> None:
+    answer = find(Bounded(curvature=(20.0, 100.0), noise=0.1, seed=seed), steps=steps)
+    assert answer.curves[0].stop is Stop.COMPLETED
+    assert answer.status is Status.FOUND
+    assert 1e-4 < answer.lr < 1e-2
+    assert "did harm from" in answer.why

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrsearch.core import grid
+from lrsearch.core.climb import harmless
 from lrsearch.core.curve import Curve, final_loss
 from lrsearch.core.outcome import Status
 from lrsearch.core.schedule import multipliers
@@ -45,7 +46,7 @@ class Design:
     scout: int = 20  # updates of the scout at most
     coarse: int = 6  # lanes of the first rung
     coarse_apart: float = 0.7  # decades between them
-    below_top: float = 0.138  # decades from divergence to the highest of them
+    below_top: float = 0.138  # decades from where harm begins to the highest of them
     coarse_length: float = 0.0115  # length of the first rung, in planned runs; at most this
     coarse_share: float = 0.0133  # and at most this, times the budget
     coarse_most: float = 0.35  # and at most this share of the budget for all of them
@@ -150,14 +151,15 @@ class Track:
         return functools.partial(method.conclude, curves, self.plan)
 
     def _scout(self, updates: int) -> Generator[tuple[Probe, ...], Sequence[Curve], float]:
-        """Climb in leaps until training diverges; return log10 of where it did."""
+        """Climb in leaps until training diverges; return log10 of where harm began."""
         highest = self.bounds[1] or 1e4
         lrs = grid.geometric(min(1e-8, 1e-4 * highest), highest, max(updates * 5 // 4, 5))
         (curve,) = yield (self._probe(tuple(lrs.tolist()), checkpoints=(0,)),)
         self._note_start(curve)
-        # What was not seen to diverge below a bound begins at the bound.
-        held = self.bounds[1] is not None and len(curve) == len(lrs)
-        return math.log10(curve.lr[-1]) + DESIGN.below_top * held
+        last = harmless(curve)
+        # What was not seen to do harm below a bound begins at the bound.
+        held = self.bounds[1] is not None and last == len(lrs) - 1
+        return math.log10(curve.lr[last]) + DESIGN.below_top * held
 
     def _note_start(self, curve: Curve) -> None:
         """Keep the loss before training: held out, or while the scout's rates are tiny."""

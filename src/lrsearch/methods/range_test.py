@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrsearch.core import grid
+from lrsearch.core.climb import harmless
 from lrsearch.core.curve import Curve, Stop, noise
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe
@@ -38,6 +39,7 @@ _PATIENCE = 7
 _COUNT, _APART, _BELOW = 3, 1.25, 1.25  # short runs, decades apart, decades below divergence
 _LONGER = 0.2  # decades by which a run longer than the short ones wants less
 _PACE, _LAG, _MOST_LAG = 4.0, 0.6, 0.3  # a slower climb diverges earlier: see _divergence
+_EXPLODES = 2.0  # decades above the first harm by which a loss that can explode has done so
 # The second climb, for the rules that people know.
 _SPAN = 1e5  # it begins this factor below divergence: no best lr was ever further down
 _QUIET = 30.0  # ... or this factor below the first lr at which the loss moved
@@ -173,7 +175,7 @@ class RangeTest:
         free, best = max(lane for lane in curves if lane < _ZOOM) + 1, reading.best
         if free < _ZOOM and _ZOOM not in curves:
             above = float(reading.lrs[-1]) * 10.0**_APART
-            stable = climb.stop is Stop.COMPLETED and above <= (self.max_lr or math.inf)
+            stable = _did_no_harm(climb) and above <= (self.max_lr or math.inf)
             if best == len(reading.lrs) - 1 and stable:
                 return [(free, above)]
         return self._zoomed(reading) if self._zooms(climb) and _ZOOM not in curves else []
@@ -181,7 +183,7 @@ class RangeTest:
     def _first_lrs(self, climb: Curve) -> list[float]:
         """Evenly below divergence; below the end, if nothing diverged."""
         top = _divergence(climb) - _BELOW
-        if climb.stop is Stop.COMPLETED:
+        if _did_no_harm(climb):
             top = math.log10(climb.lr[-1])
         bottom = top - _APART * (_COUNT - 1)
         if self.min_lr is not None:
@@ -218,7 +220,7 @@ class RangeTest:
         best = float(reading.lrs[reading.best])
         lr = float(np.clip(10.0 ** (reading.at - _LONGER), self.min_lr, self.max_lr))
         low, high = min(float(10.0 ** reading.crossing(0.1)), lr), max(best, lr)
-        at_top = climb.stop is Stop.COMPLETED and best == reading.lrs[-1]
+        at_top = _did_no_harm(climb) and best == reading.lrs[-1]
         at_bottom = self.min_lr is not None and best == reading.lrs[0]
         below = math.log10(best / lr)
         side = "below" if below >= 0.0 else "above"
@@ -231,12 +233,7 @@ class RangeTest:
                 f"Of {len(reading.lrs)} runs of {updates} updates from the same start, the one "
                 f"at lr {best:.2g} learned most. The average weighed by what each learned, and "
                 f"a little less as the planned run is longer, is {lr:.2g}, {abs(below):.1f} "
-                f"decades {side} it; climbing, training "
-                + (
-                    "did not diverge."
-                    if climb.stop is Stop.COMPLETED
-                    else f"diverged at {climb.lr[-1]:.2g}."
-                )
+                f"decades {side} it; climbing, training " + _end_in_words(climb)
             ),
             rule=self.rule,
             spread=reading.spread,
@@ -260,13 +257,28 @@ def _reading(curves: Curves) -> Reading | None:
 def _divergence(climb: Curve) -> float:
     """Where training diverges, in log10(lr), as a climb of four updates per decade sees it.
 
-    A slower climb stays longer at every learning rate, and diverges at a lower one.
+    A slower climb stays longer at every learning rate, and diverges at a lower one. A loss that
+    cannot rise far, as with clipped gradients or where little is trained, explodes late or never:
+    then it is where one that can would have.
     """
     if len(climb) < 2:
         return math.log10(climb.lr[-1])
     pace = 1.0 / math.log10(climb.lr[1] / climb.lr[0])
     lag = float(np.clip(_LAG * math.log10(pace / _PACE), -_MOST_LAG, _MOST_LAG))
-    return math.log10(climb.lr[-1]) + lag
+    latest = math.log10(climb.lr[harmless(climb)]) + _EXPLODES
+    return min(math.log10(climb.lr[-1]) + lag, latest)
+
+
+def _did_no_harm(climb: Curve) -> bool:
+    return climb.stop is Stop.COMPLETED and harmless(climb) == len(climb) - 1
+
+
+def _end_in_words(climb: Curve) -> str:
+    if _did_no_harm(climb):
+        return "did not diverge."
+    if climb.stop is Stop.COMPLETED:
+        return f"did harm from {climb.lr[harmless(climb)]:.2g} on."
+    return f"diverged at {climb.lr[-1]:.2g}."
 
 
 def _first_move(scout: Curve) -> float:

@@ -143,9 +143,9 @@ def _draw_trials(ax: Axes, data: Trials) -> None:
         ax.axhline(data.start, color=_GREY, ls=":", label="training loss at the start")
     for number, (length, points) in enumerate(data.rungs, start=1):
         # The longer the runs, the stronger: shorter ones stand at another height.
-        label = f"runs of {length} updates" if len(data.rungs) > 1 else "one run each"
+        runs = f"runs of {length} updates" if len(data.rungs) > 1 else "one run each"
         strength = number / len(data.rungs)
-        _draw_line(ax, points, color=_BLUE, alpha=strength, lw=1.2, marker="o", ms=5, label=label)
+        _draw_line(ax, points, color=_BLUE, alpha=strength, lw=1.2, marker="o", ms=5, label=runs)
     _mark_above(ax, data.points)
     _say_if_empty(ax, data.points)
     for number, lr in enumerate(data.broken):
