@@ -2,15 +2,19 @@
 
 ``python -m benchmarks.finetune.oracle`` sweeps what is missing or stale; ``--list`` shows what is
 stored. The sweep's rule, its file format, regret and excess are those of
-`benchmarks.regret.oracle`.
+`benchmarks.regret.oracle`. Near the bottom, further seeds are trained until the noise of a seed
+no longer decides where the bottom is.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import dataclasses
 import datetime
 import hashlib
 import math
+import multiprocessing
 import pathlib
 import platform
 import time
@@ -41,6 +45,9 @@ from benchmarks.regret.oracle import (
 
 FOLDER = pathlib.Path(__file__).parent / "oracles"
 SEEDS = (0, 1, 2, 3, 4)
+NEAR = 0.1  # regret up to which a rate gets further seeds
+ERROR = 0.015  # standard error of its mean loss that is wanted, as a share of what can be gained
+MOST = 40  # seeds
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
 
 Row = tuple[float | None, ...]
@@ -55,8 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     quick_starts()
     for task in [by_name(name) for name in options.tasks] or TASKS:
-        if not options.list and (options.again or stored(task) is None):
-            save_oracle(sweep(task), FOLDER)
+        if not options.list:
+            swept = None if options.again else stored(task)
+            save_oracle(refined(task, swept or sweep(task)), FOLDER)
         print(described(task), flush=True)
 
 
@@ -111,7 +119,7 @@ def sweep(task: FineTuning) -> Oracle:
     points: dict[int, Point] = {}
     while (unit := next_unit(points, float(np.mean(initial)), start)) is not None:
         losses = [final_loss(task, unit_lr(unit), seed) for seed in SEEDS]
-        rows[unit] = tuple(None if loss is None else _rounded(loss) for loss in losses)
+        rows[unit] = tuple(_loss(loss) for loss in losses)
         points[unit] = _point(rows[unit], initial)
         print(f"{task.name} lr={unit_lr(unit):g} loss {points[unit].loss:.4f}", flush=True)
     units = sorted(rows)
@@ -133,10 +141,57 @@ def sweep(task: FineTuning) -> Oracle:
     )
 
 
+def refined(task: FineTuning, oracle: Oracle) -> Oracle:
+    """The sweep with further seeds near its bottom, until the mean losses there are exact enough.
+
+    All rates near the bottom get the same seeds. A sweep that is exact enough comes back as it is.
+    """
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, context, quick_starts) as pool:
+        while places := imprecise(oracle):
+            start = len(oracle.losses[places[0]])
+            seeds = range(start, start + len(SEEDS))
+            fresh = [seed for seed in seeds if seed not in oracle.seeds]
+            initial = [pool.submit(initial_loss, task, seed) for seed in fresh]
+            rows = {
+                place: [pool.submit(final_loss, task, oracle.lrs[place], seed) for seed in seeds]
+                for place in places
+            }
+            losses = list(oracle.losses)
+            for place, row in rows.items():
+                losses[place] = (*losses[place], *(_loss(job.result()) for job in row))
+            oracle = dataclasses.replace(
+                oracle,
+                seeds=(*oracle.seeds, *fresh),
+                initial=(*oracle.initial, *(_rounded(job.result()) for job in initial)),
+                losses=tuple(losses),
+                date=datetime.date.today().isoformat(),
+            )
+            print(_line(oracle), flush=True)
+    return oracle
+
+
+def imprecise(oracle: Oracle) -> list[int]:
+    """The rates (by place) that want further seeds, all with equally many; empty when none does."""
+    gain = oracle.initial_loss - oracle.best_loss
+    near = np.flatnonzero(oracle.mean_losses - oracle.best_loss <= NEAR * gain).tolist()
+    counts = {place: len(oracle.losses[place]) for place in near}
+    fewest = min(counts.values())
+    spreads = [np.std(capped_losses(oracle.losses[p], oracle.initial), ddof=1) for p in near]
+    exact = max(spreads) / math.sqrt(fewest) <= ERROR * gain
+    if fewest == len(oracle.seeds) and (exact or fewest >= MOST):
+        return []
+    return [place for place in near if counts[place] == fewest]
+
+
 def _point(row: Row, initial: tuple[float, ...]) -> Point:
     finite = [value for value in row if value is not None]
     stable = len(finite) == len(row) and float(np.mean(finite)) < float(np.mean(initial))
     return Point(float(np.mean(capped_losses(row, initial))), stable)
+
+
+def _loss(loss: float | None) -> float | None:
+    return None if loss is None else _rounded(loss)
 
 
 def _rounded(loss: float) -> float:
@@ -146,15 +201,19 @@ def _rounded(loss: float) -> float:
 def described(task: FineTuning) -> str:
     """One line on a task's stored sweep."""
     oracle = stored(task)
-    if oracle is None:
-        return f"{task.name}: no oracle"
+    return f"{task.name}: no oracle" if oracle is None else _line(oracle)
+
+
+def _line(oracle: Oracle) -> str:
+    """One line on a sweep."""
     at_best = oracle.losses[oracle.lrs.index(oracle.best_lr)]
     best = [loss for loss in at_best if loss is not None]
     gap = oracle.initial_loss - oracle.best_loss
     return (
-        f"{task.name:20} best lr {oracle.best_lr:.3g}, loss {oracle.initial_loss:.4f} -> "
-        f"{oracle.best_loss:.4f}, last stable lr {oracle.last_stable_lr:.3g}, regret below 0.01 "
-        f"over {width(oracle, 0.01):.2f} decades and below 0.03 over {width(oracle, 0.03):.2f}, "
+        f"{oracle.task:20} {len(best)} seeds, best lr {oracle.best_lr:.3g}, loss "
+        f"{oracle.initial_loss:.4f} -> {oracle.best_loss:.4f}, last stable lr "
+        f"{oracle.last_stable_lr:.3g}, regret below 0.01 over {width(oracle, 0.01):.2f} decades "
+        f"and below 0.03 over {width(oracle, 0.03):.2f}, "
         f"noise of a seed {np.std(best, ddof=1) / gap:.4f}, {oracle.seconds:.0f} s"
     )
 

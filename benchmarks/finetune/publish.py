@@ -126,7 +126,7 @@ def _order(results: Results) -> list[str]:
 def about(results: Results, oracles: dict[str, Oracle]) -> str:
     """Size, machine, versions and dates in a sentence."""
     environment = results.environment
-    seeds = max(len(oracle.seeds) for oracle in oracles.values())
+    seeds = max(len(record.lr) for record in results.records.values())
     steps = max(oracle.steps for oracle in oracles.values())
     packages = {one["package"]: one["version"] for one in results.contestants.values()}
     listed = ", ".join(f"{k} {v}" for k, v in {**environment["versions"], **packages}.items())

@@ -42,7 +42,7 @@ class Oracle:
         initial: held-out loss before training, per seed.
         lrs: rising; a grid 0.2 decade apart, finer next to a cliff.
         losses: final held-out loss, one row per lr, one column per seed; None where the training
-            loss ceased to be finite.
+            loss ceased to be finite. Rows far from the bottom may hold the first seeds only.
         last_stable_lr: the largest lr at which every seed stayed finite and ended, on average,
             below the initial loss.
         seconds: processor time of the sweep, on one thread.
@@ -70,9 +70,7 @@ class Oracle:
     @functools.cached_property
     def mean_losses(self) -> npt.NDArray[np.float64]:
         """Mean over seeds at every lr, each run counted at most as bad as not training."""
-        rows = [capped_losses(row, self.initial) for row in self.losses]
-        means: npt.NDArray[np.float64] = np.asarray(rows, dtype=np.float64).mean(axis=1)
-        return means
+        return np.array([np.mean(capped_losses(row, self.initial)) for row in self.losses])
 
     @functools.cached_property
     def best_lr(self) -> float:
@@ -89,7 +87,7 @@ def capped_losses(row: tuple[float | None, ...], initial: tuple[float, ...]) -> 
     """min(loss, initial loss) per seed; a run that diverged counts as the initial loss."""
     return [
         start if loss is None else min(loss, start)
-        for loss, start in zip(row, initial, strict=True)
+        for loss, start in zip(row, initial[: len(row)], strict=True)
     ]
 
 

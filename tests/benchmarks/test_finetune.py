@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -24,10 +25,10 @@ from benchmarks.finetune.contestants import (
     find,
     next_token_loss,
 )
-from benchmarks.finetune.oracle import FOLDER, SEEDS, load_oracle
+from benchmarks.finetune.oracle import FOLDER, SEEDS, imprecise, load_oracle
 from benchmarks.finetune.tasks import TASKS, by_name, make_trainer, shortened
 from benchmarks.regret.contestants.contestant import Answer
-from benchmarks.regret.oracle import regret
+from benchmarks.regret.oracle import Oracle, regret
 from benchmarks.regret.results import Results, record
 
 # peft asks transformers' models for a property that transformers means to rename.
@@ -242,11 +243,52 @@ def test_a_shortened_task_has_the_schedule_of_its_own_length() -> None:
     assert shortened(by_name("gpt2-prose"), 1e-9).steps == 2
 
 
+def swept(spread: float, seeds: int = 5) -> Oracle:
+    """A sweep with its best in the middle; ``spread`` between the seeds there."""
+    noise = spread * np.array([-1.0, 1.0] * seeds)[:seeds]
+    means = (4.0, 2.0, 1.05, 1.0, 1.05, 3.0, 5.0)
+    return Oracle(
+        task="gpt2-prose",
+        hash="0",
+        steps=150,
+        seeds=tuple(range(seeds)),
+        initial=(5.0,) * seeds,
+        lrs=tuple(10.0 ** np.arange(-6.0, 1.0)),
+        losses=tuple(tuple(mean + noise) for mean in means),
+        last_stable_lr=1e-1,
+        seconds=1.0,
+        date="2026-01-01",
+        versions={},
+    )
+
+
+def test_rates_near_the_bottom_want_seeds_until_the_noise_is_small_beside_the_gain() -> None:
+    assert imprecise(swept(0.01)) == []
+    assert imprecise(swept(0.5)) == [2, 3, 4]
+    assert imprecise(swept(0.5, seeds=40)) == []  # enough is enough
+
+
+def test_a_rate_that_has_fewer_seeds_than_its_neighbours_catches_up_first() -> None:
+    sweep = swept(0.5, seeds=10)
+    losses = list(sweep.losses)
+    losses[4] = losses[4][:5]
+    assert imprecise(dataclasses.replace(sweep, losses=tuple(losses))) == [4]
+
+
+def test_rows_may_hold_the_first_seeds_only() -> None:
+    sweep = swept(0.0, seeds=10)
+    losses = [row[:5] for row in sweep.losses]
+    short = dataclasses.replace(sweep, losses=(*losses[:3], sweep.losses[3], *losses[4:]))
+    assert short.mean_losses == pytest.approx(sweep.mean_losses)
+    assert regret(short, short.best_lr) == 0.0
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
 def test_the_stored_sweep_is_complete_and_its_best_lies_inside(name: str) -> None:
     oracle = load_oracle(by_name(name))
-    assert oracle.seeds == SEEDS
-    assert all(len(row) == len(SEEDS) for row in oracle.losses)
+    assert oracle.seeds == tuple(range(len(oracle.seeds)))
+    assert all(len(row) >= len(SEEDS) for row in oracle.losses)
+    assert imprecise(oracle) == []
     best = oracle.lrs.index(oracle.best_lr)
     assert 3 <= best < len(oracle.lrs) - 3
     assert regret(oracle, oracle.lrs[0]) >= 0.5 * (1 - 1e-9)
