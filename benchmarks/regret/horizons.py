@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.regret.horizons`` trains every task's planned run, with its schedule
 compressed to 1/64, 1/32, ... 1/2 of its length, at the oracle's learning rates and a few
-beyond, and stores the held-out losses beside the scout of our range test. Together with the
-oracle this is a table of recorded losses on which a race can be replayed in milliseconds: see
-``benchmarks.regret.race_replay``. It costs about as much as the oracle itself.
+beyond, and stores the held-out losses beside the scouts of a race, quick ones and slow ones.
+Together with the oracle this is a table of recorded losses on which a race can be replayed in
+milliseconds: see ``benchmarks.regret.race_replay``. It costs about as much as the oracle itself;
+``--scouts`` records the scouts alone again.
 """
 
 from __future__ import annotations
@@ -24,34 +25,69 @@ from benchmarks.regret.oracle import SEEDS, load_oracle
 from benchmarks.regret.problem import Task
 from benchmarks.regret.runs import final_loss
 from benchmarks.regret.tasks import TASKS, by_name
-from lrsearch.core.search import Plan, run_search
-from lrsearch.methods.range_test import RangeTest
+from lrsearch.core.outcome import Status
+from lrsearch.core.search import Curves, Plan, Probe, run_search
+from lrsearch.core.suggest import Suggestion
+from lrsearch.methods.race import Race
 from lrsearch.pytorch.trainable import torch_trainable
 
 FOLDER = pathlib.Path(__file__).parent / "recorded"
 FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 BELOW, ABOVE = 2, 3  # grid points of 0.2 decade beyond the oracle's sweep
+SCOUTS = (0.3, 1.0)  # budgets of races whose scouts are recorded; above, they are no longer
 DEAD = 3  # neighbouring rates that diverge before the higher ones are taken to diverge too
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoutOf:
+    """The first probe of a race, and nothing else."""
+
+    race: Race
+    name: str = "scout"
+
+    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+        """That of the race, once."""
+        return () if curves else self.race.next_probes(curves, plan)
+
+    def rates(self, train_steps: int) -> str:
+        """The number of rates of its climb."""
+        return str(len(self.race.next_probes({}, Plan(train_steps))[0].lrs))
+
+    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+        """Nothing."""
+        return Suggestion(math.nan, math.nan, math.nan, Status.NO_SIGNAL, "a scout", "scout")
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("benchmarks.regret.horizons", description=__doc__)
     parser.add_argument("tasks", nargs="*", help="names of tasks; all of them by default")
-    names = parser.parse_args().tasks or [task.name for task in TASKS]
+    parser.add_argument("--scouts", action="store_true", help="record the scouts alone")
+    options = parser.parse_args()
+    names = options.tasks or [task.name for task in TASKS]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
-        for name in pool.map(_record, names):
+        for name in pool.map(_rescout if options.scouts else _record, names):
             print(name, flush=True)
 
 
 def _record(name: str) -> str:
     torch.set_num_threads(1)
-    task = by_name(name)
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps(table(task), separators=(",", ":")) + "\n", encoding="utf-8")
-    return name
+    return write(FOLDER, table(by_name(name)))
+
+
+def _rescout(name: str) -> str:
+    torch.set_num_threads(1)
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return write(FOLDER, {**content, "scouts": _scouts(by_name(name))})
+
+
+def write(folder: pathlib.Path, content: dict[str, Any]) -> str:
+    """Write the table of a task; return its name."""
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(content, separators=(",", ":")) + "\n"
+    (folder / f"{content['task']}.json").write_text(text, encoding="utf-8")
+    return str(content["task"])
 
 
 def table(task: Task) -> dict[str, Any]:
@@ -64,7 +100,7 @@ def table(task: Task) -> dict[str, Any]:
         "hash": oracle.hash,
         "fractions": FRACTIONS,
         "units": units,  # log10(lr) in steps of 0.2
-        "scouts": [_scout(task, seed) for seed in SEEDS],
+        "scouts": _scouts(task),
         "losses": [[_row(task, fraction, seed, units) for seed in SEEDS] for fraction in FRACTIONS],
     }
 
@@ -79,14 +115,24 @@ def _row(task: Task, fraction: float, seed: int, units: list[int]) -> list[float
     return row
 
 
-def _scout(task: Task, seed: int) -> dict[str, Any]:
-    """Where the scout of a 100-step range test ended, and how many updates it took."""
-    problem = task.build(seed)
+def _scouts(task: Task) -> list[dict[str, list[float]]]:
+    """Losses of the scouts of races, by seed and by the number of rates of the climb."""
+    return [dict(_scout(task, seed, budget) for budget in SCOUTS) for seed in SEEDS]
+
+
+def _scout(task: Task, seed: int, budget: float) -> tuple[str, list[float]]:
+    problem, scout = task.build(seed), ScoutOf(Race(budget))
     trainable = torch_trainable(
-        problem.model, problem.optimizer, problem.loss_fn, problem.train_loader, seed=seed
+        problem.model,
+        problem.optimizer,
+        problem.loss_fn,
+        problem.train_loader,
+        val_loader=problem.val_loader,
+        seed=seed,
     )
-    scout = run_search(trainable, RangeTest(steps=100), Plan()).curves[0]
-    return {"top": float(scout.lr[-1]), "updates": len(scout)}
+    plan = Plan(task.train_steps, task.schedule, can_evaluate=True)
+    (curve,) = run_search(trainable, scout, plan).curves
+    return scout.rates(task.train_steps), [float(f"{min(loss, 1e30):.6g}") for loss in curve.loss]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Replay the race on recorded losses, with its constants chosen without the tasks that judge.
 
 ``python -m benchmarks.regret.race_replay`` runs the race's own decisions, unchanged, on the
-tables of ``benchmarks.regret.horizons``: losses between the recorded lengths and rates are
-interpolated, and a lane that broke is taken to have done so after a third of its updates. It
-stores, for each budget, the regret with the constants as shipped, and that with constants
-chosen on two thirds of the tasks and judged on the others, for each third. ``--tune`` chooses
-them on all tasks and prints them: so the shipped ones came about.
+tables of ``benchmarks.regret.horizons`` and ``benchmarks.finetune.horizons``. Losses between the
+recorded lengths are interpolated; of the recorded rates the nearest one counts, since the mean
+of two runs would be smoother than a run is. A lane that broke is taken to have done so after a
+third of its updates. It stores, for each budget, the regret with the constants as shipped, and
+that with constants chosen on two thirds of the tasks and judged on the others, for each third.
+``--tune`` chooses them on all tasks and prints them: so the shipped ones came about.
 
 Choosing is a random walk from round numbers that keeps what is better, over all constants of the
 race and of its surface. The ladder of the first rung is shifted in each replay, so that no
@@ -19,7 +20,8 @@ import concurrent.futures
 import json
 import math
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -28,8 +30,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.environment import environment
+from benchmarks.finetune import horizons as finetune_horizons
+from benchmarks.finetune import oracle as finetune_oracle
+from benchmarks.finetune.tasks import TASKS as FINETUNINGS
 from benchmarks.markdown import ROOT, table, write_between_markers
-from benchmarks.regret.horizons import FOLDER
+from benchmarks.regret import horizons
 from benchmarks.regret.oracle import SEEDS, Oracle, excess, load_oracle, regret
 from benchmarks.regret.tasks import TASKS
 from benchmarks.results_file import write_json
@@ -39,12 +44,12 @@ from lrsearch.core.search import Plan, Probe
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.surface import Kernel, Reach
 from lrsearch.methods import race_track
-from lrsearch.methods.race import Race
 
 FloatArray = npt.NDArray[np.float64]
 
 BUDGETS = (0.3, 1.0, 3.0)
-SHIFTS = (-0.2, 0.15)  # decades by which the scout's answer is moved
+SHIFTS = (0.0, -0.3, 0.15, -0.15, 0.3)  # decades by which the scout's answer is moved
+CELL = 0.2  # decades between the recorded rates
 FOLDS, PROPOSALS = 3, 200
 KEPT = ("scout", "shortest", "resamplings", "error", "error_drift")  # constants not chosen
 # What a regret, the mean of the worst twentieth and an excess are worth, by budget: the targets.
@@ -52,7 +57,7 @@ WORTH = {0.3: (0.03, 1.0, 2.5), 1.0: (0.01, 0.3, 1.0), 3.0: (0.004, 0.1, 0.5)}
 WHOLE = ("coarse", "lanes", "last_lanes")  # numbers that stay whole
 SHIFTED = (  # constants that may be zero or negative: moved, not multiplied
     *("below_top", "ahead", "lift", "answer_below", "answer_drift", "usual_drift", "short"),
-    *("above", "below", "under_dead", "rise", "slack"),
+    *("above", "below", "under_dead", "under_best", "rise", "slack"),
 )
 
 Constants = tuple[race_track.Design, Kernel, Reach]
@@ -108,7 +113,7 @@ class Recorded:
     oracle: Oracle
     schedule: str
     seed: int
-    top: float
+    scouts: dict[str, list[float]]
     rows: tuple[tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]], ...]
 
     def loss(self, lr: float, steps: int) -> float:
@@ -120,35 +125,52 @@ class Recorded:
         below, above = (self._at(self.rows[i], lr) for i in (upper - 1, upper))
         return (1.0 - share) * below + share * above
 
+    def scout(self, lrs: FloatArray) -> FloatArray:
+        """Losses of a climb over these rates; the slowest recorded one stands in for others."""
+        if str(len(lrs)) in self.scouts:
+            return np.array(self.scouts[str(len(lrs))])
+        rates = max(self.scouts, key=int)
+        losses = np.array(self.scouts[rates])
+        recorded = np.linspace(math.log10(lrs[0]), math.log10(lrs[-1]), int(rates))[: len(losses)]
+        x = np.log10(lrs)
+        inside = x[: int(np.searchsorted(x, recorded[-1])) + 1]
+        return np.asarray(np.interp(inside, recorded, losses))
+
     def _at(self, row: Any, lr: float) -> float:
         _, rates, losses = row
         start = self.oracle.initial[self.seed]
         x = math.log10(lr)
         if x < rates[0]:  # progress in proportion to the rate
             return float(start - (start - losses[0]) * 10.0 ** (x - rates[0]))
-        return float(np.interp(x, rates, losses)) if x <= rates[-1] else 3.0 * start
+        if x > rates[-1] + 0.5 * CELL:
+            return 3.0 * start
+        return float(losses[np.argmin(np.abs(rates - x))])
 
 
 def recorded() -> list[Recorded]:
     """Every task and seed for which there is a table that fits the oracle."""
-    found = []
+    found: list[Recorded] = []
     for task in TASKS:
-        path = FOLDER / f"{task.name}.json"
-        if not path.exists():
-            continue
-        content, oracle = json.loads(path.read_text(encoding="utf-8")), load_oracle(task)
-        if content["hash"] != oracle.hash:
-            raise SystemExit(f"{path.name} is stale: run python -m benchmarks.regret.horizons")
-        for number, seed in enumerate(SEEDS):
-            rows = [
-                _row(math.log(fraction), content["units"], losses[number], oracle, number)
-                for fraction, losses in zip(content["fractions"], content["losses"], strict=True)
-            ]
-            units = [5.0 * math.log10(lr) for lr in oracle.lrs]
-            rows.append(_row(0.0, units, [row[number] for row in oracle.losses], oracle, number))
-            top = content["scouts"][number]["top"]
-            found.append(Recorded(oracle, task.schedule, seed, top, tuple(rows)))
+        path, oracle = horizons.FOLDER / f"{task.name}.json", load_oracle(task)
+        found += _recorded(path, oracle, task.schedule)
+    for fine in FINETUNINGS:
+        path = finetune_horizons.FOLDER / f"{fine.name}.json"
+        found += _recorded(path, finetune_oracle.load_oracle(fine), "linear")
     return found
+
+
+def _recorded(path: pathlib.Path, oracle: Oracle, schedule: str) -> Iterator[Recorded]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["hash"] != oracle.hash:
+        raise SystemExit(f"{path.name} is stale: run the module named horizons beside its folder")
+    for number, seed in enumerate(SEEDS):
+        rows = [
+            _row(math.log(fraction), content["units"], losses[number], oracle, number)
+            for fraction, losses in zip(content["fractions"], content["losses"], strict=True)
+        ]
+        units = [5.0 * math.log10(lr) for lr in oracle.lrs]
+        rows.append(_row(0.0, units, [row[number] for row in oracle.losses], oracle, number))
+        yield Recorded(oracle, schedule, seed, content["scouts"][number], tuple(rows))
 
 
 def _row(length: float, units: Any, losses: Any, oracle: Oracle, number: int) -> Any:
@@ -157,28 +179,33 @@ def _row(length: float, units: Any, losses: Any, oracle: Oracle, number: int) ->
     return length, np.array(units) / 5.0, values
 
 
-def replay(race: Race, record: Recorded, shift: float = 0.0) -> tuple[Suggestion, float]:
+def replay(budget: float, record: Recorded, shift: float = 0.0) -> tuple[Suggestion, float]:
     """Return the race's answer, and its cost in planned runs."""
     plan = Plan(record.oracle.steps, record.schedule, can_evaluate=True)
-    curves: dict[int, Curve] = {}
-    while probes := race.next_probes(curves, plan):
-        for probe in probes:
-            curves[probe.lane] = _curve(probe, record, shift)
-    cost = sum(len(curve) for curve in curves.values()) / record.oracle.steps
-    return race.conclude(curves, plan), cost
+    script = race_track.Track(budget, (None, None), plan, record.oracle.steps).script()
+    spent = 0
+    try:
+        probes = next(script)
+        while True:
+            curves = [_curve(probe, record, shift) for probe in probes]
+            spent += sum(len(curve) for curve in curves)
+            probes = script.send(curves)
+    except StopIteration as end:
+        conclude: Callable[[], Suggestion] = end.value
+        return conclude(), spent / record.oracle.steps
 
 
 def _curve(probe: Probe, record: Recorded, shift: float) -> Curve:
     lrs, start = np.array(probe.lrs), record.oracle.initial[record.seed]
-    if probe.lane == 0:  # the scout: it ends where the recorded one did
-        lrs = lrs[: int(np.searchsorted(lrs, record.top * 0.999)) + 1] * 10.0**shift
-        return Curve(lrs, np.full(len(lrs), start), evaluations=((0, start),))
+    if probe.lane == 0:
+        losses = record.scout(lrs)
+        return Curve(lrs[: len(losses)] * 10.0**shift, losses, evaluations=((0, start),))
     peak, ends = float(lrs.max()), (*probe.checkpoints, len(lrs))
-    losses = [record.loss(peak, end) for end in ends]
-    if losses[-1] > 2.99 * start:
+    ended = [record.loss(peak, end) for end in ends]
+    if ended[-1] > 2.99 * start:
         lrs = lrs[: max(1, len(lrs) // 3)]
         return Curve(lrs, np.full(len(lrs), np.nan), Stop.NOT_FINITE, probe.lane)
-    evaluations = tuple(zip(ends, losses, strict=True))
+    evaluations = tuple(zip(ends, ended, strict=True))
     return Curve(lrs, np.ones(len(lrs)), lane=probe.lane, evaluations=evaluations)
 
 
@@ -198,15 +225,17 @@ def constants(chosen: Constants) -> Iterator[None]:
         race_track.DESIGN, surface_module.KERNEL, surface_module.REACH = before
 
 
-def figures(budget: float, records: Sequence[Recorded]) -> FloatArray:
+def figures(
+    budget: float, records: Sequence[Recorded], shifts: Sequence[float] = SHIFTS
+) -> FloatArray:
     """(regret, excess, cost, whether the best is in the interval, its width) of every replay.
 
     No answer counts as no training.
     """
     rows = []
     for record in records:
-        for shift in SHIFTS:
-            answer, cost = replay(Race(budget), record, shift)
+        for shift in shifts:
+            answer, cost = replay(budget, record, shift)
             lr = answer.lr if math.isfinite(answer.lr) else 1e30
             inside = answer.low <= record.oracle.best_lr <= answer.high
             width = math.log10(answer.high / answer.low) if answer.status.found else math.nan
@@ -215,32 +244,36 @@ def figures(budget: float, records: Sequence[Recorded]) -> FloatArray:
     return np.array(rows)
 
 
-def price(records: Sequence[Recorded], most: float = math.inf) -> float:
-    """One figure for the three budgets, to be made small; given up once it is above ``most``."""
+def price(records: Sequence[Recorded], shifts: Sequence[float] = SHIFTS) -> float:
+    """One figure for the three budgets, to be made small."""
     total = 0.0
     for budget in BUDGETS:
-        rows = figures(budget, records)
+        rows = figures(budget, records, shifts)
         worst = np.sort(rows[:, 0])[-max(1, len(rows) // 20) :].mean()
         parts = np.array([rows[:, 0].mean(), worst, rows[:, 1].mean()])
         total += float((parts / WORTH[budget]).sum())
         total += 20.0 * max(0.0, float(rows[:, 2].mean()) / budget - 1.04)
-        if total > most:
-            break
     return total
 
 
-def choose(records: Sequence[Recorded], seed: int, proposals: int = PROPOSALS) -> Constants:
-    """Return the best constants that a random walk from :data:`START` finds."""
+def choose(
+    records: Sequence[Recorded], seed: int, proposals: int = PROPOSALS, start: Constants = START
+) -> Constants:
+    """Return the best constants that a random walk finds.
+
+    A proposal that is clearly worse with the first ladder is not tried with the others.
+    """
     random = np.random.default_rng(seed)
-    best = START
+    best = replace(start[0], resamplings=0), *start[1:]
     with constants(best):
-        least = price(records)
+        first, least = price(records, SHIFTS[:1]), price(records)
     for number in range(proposals):
         proposed = _moved(best, random)
         with constants(proposed):
-            now = price(records, least)
+            hint = price(records, SHIFTS[:1])
+            now = price(records) if hint < 1.05 * first else math.inf
         if now < least:
-            best, least = proposed, now
+            best, first, least = proposed, hint, now
             print(f"proposal {number}: {least:.3f}", flush=True)
     return replace(best[0], resamplings=shipped()[0].resamplings), *best[1:]
 
@@ -299,12 +332,12 @@ def _summary(rows: FloatArray) -> dict[str, float]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("benchmarks.regret.race_replay", description=__doc__)
-    parser.add_argument("--tune", action="store_true", help="choose on all tasks, and print")
+    parser.add_argument("--tune", type=int, metavar="SEED", help="go on choosing on all tasks")
     parser.add_argument("--quick", action="store_true", help="only what is shipped; no file")
     options = parser.parse_args()
     records = recorded()
-    if options.tune:
-        print(*choose(records, seed=0), sep="\n")
+    if options.tune is not None:
+        print(*choose(records, options.tune, 10 * PROPOSALS, shipped()), sep="\n")
         return
     tasks = {record.oracle.task for record in records}
     content: dict[str, Any] = {"environment": environment("numpy", "torch"), "tasks": len(tasks)}
