@@ -336,5 +336,5 @@ def test_other_rules_read_a_climb_over_the_range_that_was_found(rule: str) -> No
 
 def test_a_judged_problem_is_ranked_by_its_held_out_loss() -> None:
     outcome = find(Judged(np.geomspace(0.1, 100.0, 20), noise=0.1))
-    assert outcome.cost.evaluations == 3
+    assert outcome.cost.evaluations == 4
     assert outcome.status is Status.FOUND

@@ -75,7 +75,8 @@ def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Readin
 
     Args:
         runs: at least two, each at its own learning rate, equally long unless they broke.
-        still: losses of weights that did not move, on the same first batches; any length.
+        still: losses of weights that did not move, on the same first batches; any length. Its
+            last held-out loss, if it has one, is theirs too.
 
     Returns:
         The reading, or ``None`` if no run ended with a finite loss.
@@ -95,16 +96,24 @@ def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Readin
     learned = _learned(levels)
     at, spread = _average(np.log10(lrs), learned)
     best, noise = runs[int(np.argmax(learned))], _batch_noise(runs[0])
-    reference = runs[0] if best is not runs[0] else still
     return Reading(
         lrs=lrs,
         learned=learned,
         at=at,
         spread=spread,
-        significant=not _harms(best, still)
-        and (_beats(best, reference) or _beats_held_out(best, reference, noise)),
+        significant=_learns(best, runs[0], still, noise),
         noise=noise,
     )
+
+
+def _learns(best: Curve, lowest: Curve, still: Curve | None, noise: float) -> bool:
+    """Whether the best run, which may be the lowest one, learned more than noise can feign."""
+    # What ends with a lower held-out loss than a harmless run has done no harm either.
+    judged = lowest if best.evaluations else best
+    if _harms(best, still) and _harms(judged, still):
+        return False
+    pairs = [(lowest, still)] + [(best, lowest)] * (best is not lowest)
+    return any(_beats(*pair) or _beats_held_out(*pair, noise) for pair in pairs)
 
 
 def _level(run: Curve) -> float:

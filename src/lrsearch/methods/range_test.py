@@ -120,8 +120,11 @@ class RangeTest:
 
     def _next(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
         if _CLIMB not in curves:
-            patient = StopRule() if self._classic else StopRule(patience=_PATIENCE)
-            return (Probe(_CLIMB, self._climb(), patient),)
+            if self._classic:
+                return (Probe(_CLIMB, self._climb()),)
+            start = (0,) if plan.can_evaluate else ()
+            rule = StopRule(patience=_PATIENCE)
+            return (Probe(_CLIMB, self._climb(), rule, checkpoints=start),)
         climb = curves[_CLIMB]
         if len(climb.finite()) < 2 or (self.min_lr is not None and self.max_lr is not None):
             return ()
