@@ -50,7 +50,7 @@ FloatArray = npt.NDArray[np.float64]
 BUDGETS = (0.3, 1.0, 3.0)
 SHIFTS = (0.0, -0.3, 0.15, -0.15, 0.3)  # decades by which the scout's answer is moved
 CELL = 0.2  # decades between the recorded rates
-FOLDS, PROPOSALS = 3, 200
+FOLDS, PROPOSALS = 3, 80
 KEPT = ("scout", "shortest", "resamplings", "error", "error_drift")  # constants not chosen
 # What a regret, the mean of the worst twentieth and an excess are worth, by budget: the targets.
 WORTH = {0.3: (0.03, 1.0, 2.5), 1.0: (0.01, 0.3, 1.0), 3.0: (0.004, 0.1, 0.5)}
@@ -337,7 +337,7 @@ def main() -> None:
     options = parser.parse_args()
     records = recorded()
     if options.tune is not None:
-        print(*choose(records, options.tune, 10 * PROPOSALS, shipped()), sep="\n")
+        print(*choose(records, options.tune, 3 * PROPOSALS, shipped()), sep="\n")
         return
     tasks = {record.oracle.task for record in records}
     content: dict[str, Any] = {"environment": environment("numpy", "torch"), "tasks": len(tasks)}

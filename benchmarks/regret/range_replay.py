@@ -30,6 +30,7 @@ from benchmarks.regret.problem import Task
 from benchmarks.regret.tasks import TASKS
 from benchmarks.results_file import write_json
 from lrsearch.core import short_runs
+from lrsearch.core.climb import divergence
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.fall import fit_fall
 from lrsearch.core.outcome import Status
@@ -280,6 +281,11 @@ def _shipped(records: list[Recorded], length: int, held_out: bool) -> dict[str, 
     }
 
 
+def _late(climb: Curve) -> bool:
+    """Whether a climb counts as diverged before it explodes."""
+    return divergence(climb) < math.log10(climb.lr[-1])
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("benchmarks.regret.range_replay", description=__doc__)
@@ -302,6 +308,8 @@ def main() -> None:
     }
     found: dict[str, Any] = {
         "environment": environment("numpy", "torch"),
+        "climbs": len(records),
+        "climbs that explode late": sum(_late(one.climb) for one in records),
         "rules": {name: _offset_rule(records, rule) for name, rule in simple.items()},
         "shipped": {
             f"{length} updates, {'held-out' if held_out else 'training'} loss": _shipped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrsearch.core.climb import harmless
+from lrsearch.core.climb import divergence, harmless
 from lrsearch.core.curve import Curve
 
 LRS = np.logspace(-8, 4, 25)
@@ -54,3 +54,12 @@ def test_a_constant_loss_with_rounding_errors_does_no_harm() -> None:
 def test_a_climb_that_is_broken_from_the_start_has_none() -> None:
     assert harmless(Curve([1e-8], [float("nan")])) == 0
     assert harmless(Curve([1e-8, 1e-7], [float("inf"), 1.0])) == 0
+
+
+def test_where_the_loss_explodes_the_climb_has_diverged() -> None:
+    exploded = Curve(LRS[:17], [2.0] * 16 + [1e9])  # type: ignore[arg-type]
+    assert divergence(exploded) == pytest.approx(np.log10(LRS[16]))
+
+
+def test_where_the_loss_cannot_rise_far_divergence_is_near_the_first_harm() -> None:
+    assert divergence(climb(15, 3.0)) == pytest.approx(np.log10(LRS[14]) + 2.5)

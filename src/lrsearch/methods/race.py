@@ -1,9 +1,9 @@
 """Race several learning rates over ever longer short versions of the planned run.
 
-A scout finds where a climb begins to do harm. Many lanes run the planned schedule compressed to
-a few updates; then few lanes around the best run longer and longer ones. All that they ended at
-goes into one model of the loss over learning rate and length, which says where the next lanes
-start and, in the end, which peak is best for the whole length.
+A scout finds where training diverges. Many lanes run the planned schedule compressed to a few
+updates; then few lanes around the best run longer and longer ones. All that they ended at goes
+into one model of the loss over learning rate and length, which says where the next lanes start
+and, in the end, which peak is best for the whole length.
 
 Sources: successive refinement after K. Jamieson, A. Talwalkar, "Non-stochastic Best Arm
 Identification and Hyperparameter Optimization", arXiv 1502.07943 (successive halving); losses

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrsearch.core import grid
-from lrsearch.core.climb import harmless
+from lrsearch.core.climb import divergence
 from lrsearch.core.curve import Curve, final_loss
 from lrsearch.core.outcome import Status
 from lrsearch.core.schedule import multipliers
@@ -46,15 +46,15 @@ class Design:
     scout: int = 20  # updates of the scout at most
     coarse: int = 6  # lanes of the first rung
     coarse_apart: float = 0.7  # decades between them
-    below_top: float = 0.138  # decades from where harm begins to the highest of them
+    below_top: float = 0.138  # decades from divergence to the highest of them
     coarse_length: float = 0.0115  # length of the first rung, in planned runs; at most this
     coarse_share: float = 0.0133  # and at most this, times the budget
     coarse_most: float = 0.35  # and at most this share of the budget for all of them
     shortest: int = 3  # updates of the shortest rung worth running
     last: float = 0.137  # length of the last rung, in budgets
     ratio: float = 2.73  # of the lengths of two rungs
-    least_ratio: float = 3.31  # of the second rung and the first
-    lanes: int = 3  # of the rungs between the first and the last
+    least_ratio: float = 2.9  # of the second rung and the first
+    lanes: int = 2  # of the rungs between the first and the last
     apart: float = 0.441
     last_lanes: int = 2
     last_apart: float = 0.346
@@ -62,9 +62,9 @@ class Design:
     later_room: float = 0.881  # the same when there were others between
     early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
     ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
-    lift: float = 0.1  # decades by which a rung is centred above its likely best
+    lift: float = 0.115  # decades by which a rung is centred above its likely best
     answer_below: float = 0.045  # decades: too high costs more than too low
-    answer_drift: float = 0.149  # in addition, per decade of length beyond the longest lanes
+    answer_drift: float = 0.156  # in addition, per decade of length beyond the longest lanes
     resamplings: int = 100  # of the lanes, for the interval
     error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
     error_drift: float = 0.28  # in addition, per decade of length beyond the longest lanes
@@ -151,15 +151,15 @@ class Track:
         return functools.partial(method.conclude, curves, self.plan)
 
     def _scout(self, updates: int) -> Generator[tuple[Probe, ...], Sequence[Curve], float]:
-        """Climb in leaps until training diverges; return log10 of where harm began."""
+        """Climb in leaps until training diverges; return log10 of where it did."""
         highest = self.bounds[1] or 1e4
         lrs = grid.geometric(min(1e-8, 1e-4 * highest), highest, max(updates * 5 // 4, 5))
         (curve,) = yield (self._probe(tuple(lrs.tolist()), checkpoints=(0,)),)
         self._note_start(curve)
-        last = harmless(curve)
-        # What was not seen to do harm below a bound begins at the bound.
-        held = self.bounds[1] is not None and last == len(lrs) - 1
-        return math.log10(curve.lr[last]) + DESIGN.below_top * held
+        top = divergence(curve)
+        # What was not seen to diverge below a bound begins at the bound.
+        held = self.bounds[1] is not None and top == math.log10(lrs[-1])
+        return top + DESIGN.below_top * held
 
     def _note_start(self, curve: Curve) -> None:
         """Keep the loss before training: held out, or while the scout's rates are tiny."""

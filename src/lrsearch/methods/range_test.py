@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrsearch.core import grid
-from lrsearch.core.climb import harmless
+from lrsearch.core.climb import divergence, harmless
 from lrsearch.core.curve import Curve, Stop, noise
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe
@@ -39,7 +39,6 @@ _PATIENCE = 7
 _COUNT, _APART, _BELOW = 3, 1.25, 1.25  # short runs, decades apart, decades below divergence
 _LONGER = 0.2  # decades by which a run longer than the short ones wants less
 _PACE, _LAG, _MOST_LAG = 4.0, 0.6, 0.3  # a slower climb diverges earlier: see _divergence
-_EXPLODES = 2.0  # decades above the first harm by which a loss that can explode has done so
 # The second climb, for the rules that people know.
 _SPAN = 1e5  # it begins this factor below divergence: no best lr was ever further down
 _QUIET = 30.0  # ... or this factor below the first lr at which the loss moved
@@ -260,16 +259,13 @@ def _reading(curves: Curves) -> Reading | None:
 def _divergence(climb: Curve) -> float:
     """Where training diverges, in log10(lr), as a climb of four updates per decade sees it.
 
-    A slower climb stays longer at every learning rate, and diverges at a lower one. A loss that
-    cannot rise far, as with clipped gradients or where little is trained, explodes late or never:
-    then it is where one that can would have.
+    A slower climb stays longer at every learning rate, and diverges at a lower one.
     """
     if len(climb) < 2:
         return math.log10(climb.lr[-1])
     pace = 1.0 / math.log10(climb.lr[1] / climb.lr[0])
     lag = float(np.clip(_LAG * math.log10(pace / _PACE), -_MOST_LAG, _MOST_LAG))
-    latest = math.log10(climb.lr[harmless(climb)]) + _EXPLODES
-    return min(math.log10(climb.lr[-1]) + lag, latest)
+    return divergence(climb) + lag
 
 
 def _did_no_harm(climb: Curve) -> bool:
