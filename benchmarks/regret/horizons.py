@@ -29,7 +29,7 @@ from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe, run_search
 from lrsearch.core.suggest import Suggestion
 from lrsearch.methods.race import Race
-from lrsearch.pytorch.trainable import torch_trainable
+from lrsearch.pytorch.trainable import TorchTrainable, torch_trainable
 
 FOLDER = pathlib.Path(__file__).parent / "recorded"
 FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -121,8 +121,16 @@ def _scouts(task: Task) -> list[dict[str, list[float]]]:
 
 
 def _scout(task: Task, seed: int, budget: float) -> tuple[str, list[float]]:
-    problem, scout = task.build(seed), ScoutOf(Race(budget))
-    trainable = torch_trainable(
+    scout = ScoutOf(Race(budget))
+    plan = Plan(task.train_steps, task.schedule, can_evaluate=True)
+    (curve,) = run_search(trainable_of(task, seed), scout, plan).curves
+    return scout.rates(task.train_steps), [float(f"{min(loss, 1e30):.6g}") for loss in curve.loss]
+
+
+def trainable_of(task: Task, seed: int) -> TorchTrainable:
+    """A fresh trainable of a task, with its held-out loss."""
+    problem = task.build(seed)
+    return torch_trainable(
         problem.model,
         problem.optimizer,
         problem.loss_fn,
@@ -130,9 +138,6 @@ def _scout(task: Task, seed: int, budget: float) -> tuple[str, list[float]]:
         val_loader=problem.val_loader,
         seed=seed,
     )
-    plan = Plan(task.train_steps, task.schedule, can_evaluate=True)
-    (curve,) = run_search(trainable, scout, plan).curves
-    return scout.rates(task.train_steps), [float(f"{min(loss, 1e30):.6g}") for loss in curve.loss]
 
 
 if __name__ == "__main__":

@@ -80,18 +80,10 @@ class Recorded:
 def record(task: Task, seed: int) -> dict[str, Any]:
     """Train one task with one seed and return its losses, ``None`` where they were not finite."""
     from benchmarks.regret.contestants.contestant import seed_everything
-    from lrsearch.pytorch.trainable import torch_trainable
+    from benchmarks.regret.horizons import trainable_of
 
-    problem = task.build(seed)
+    trainable = trainable_of(task, seed)
     seed_everything(seed)
-    trainable = torch_trainable(
-        problem.model,
-        problem.optimizer,
-        problem.loss_fn,
-        problem.train_loader,
-        val_loader=problem.val_loader,
-        seed=seed,
-    )
     rule = StopRule(patience=range_test._PATIENCE)
     climb = _trained(trainable, np.geomspace(1e-8, 1e4, 48), rule)
     leaps = _trained(trainable, np.geomspace(1e-8, 1e4, 25), StopRule())

@@ -55,19 +55,19 @@ class Kernel:
 
     progress: float = 1.07
     progress_scale: float = 0.822
-    rate: float = 0.508
+    rate: float = 0.528
     rate_scale: float = 0.363
-    usual: float = 0.662
+    usual: float = 0.41
     usual_scale: float = 0.804
     usual_drift: float = 0.497
-    rest: float = 0.0854
+    rest: float = 0.061
     rest_scale: float = 0.212
-    rest_length: float = 0.0989
-    trend: float = 0.615
-    progress_trend: float = 84.9
+    rest_length: float = 0.112
+    trend: float = 0.711
+    progress_trend: float = 51.8
     noise: float = 0.0412
     level: float = 0.1  # of what batches add to all losses of one length, if not held out
-    short: float = 4.07  # updates of a run so short that its noise is doubled
+    short: float = 4.23  # updates of a run so short that its noise is doubled
     focus: float = 0.517  # transformed loss above the best at which the noise has doubled
     floor: float = 0.0409  # share of the fall below which losses count as equal
 
@@ -94,12 +94,11 @@ class Kernel:
 class Reach:
     """How far from the runs that were made the surface may be read, in decades."""
 
-    above: float = 0.424  # beyond the highest rate that was tried
-    below: float = 0.326  # beyond the lowest
+    above: float = 0.35  # beyond the highest rate that was tried
+    below: float = 0.332  # beyond the lowest
     under_dead: float = 0.416  # below a rate at which training failed
-    under_best: float = 0.05  # ... but no further below the best of the longest runs
-    fall: float = 0.447  # per decade of length, below the best of the longest runs
-    rise: float = 0.0188  # the same above it
+    fall: float = 0.527  # per decade of length, below the best of the longest runs
+    rise: float = 0.0  # the same above it
     slack: float = 0.322  # in addition to the fall
     lift: float = 0.05  # in addition to the rise
 
@@ -181,10 +180,7 @@ def fit_surface(
         centre=centre,
         longest=float(np.log10(longest)),
         lowest=float(peaks.min()) + centre - REACH.below,
-        highest=max(
-            min(float(peaks.max()) + centre + REACH.above, _unstable(runs, good)),
-            centre - REACH.under_best,
-        ),
+        highest=min(float(peaks.max()) + centre + REACH.above, _unstable(runs, good)),
         peaks=peaks,
         lengths=lengths,
         weights=np.asarray(np.linalg.solve(covariance, values - values.mean())),

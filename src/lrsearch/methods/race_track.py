@@ -53,8 +53,8 @@ class Design:
     shortest: int = 3  # updates of the shortest rung worth running
     last: float = 0.137  # length of the last rung, in budgets
     ratio: float = 2.73  # of the lengths of two rungs
-    least_ratio: float = 2.9  # of the second rung and the first
-    lanes: int = 2  # of the rungs between the first and the last
+    least_ratio: float = 3.31  # of the second rung and the first
+    lanes: int = 3  # of the rungs between the first and the last
     apart: float = 0.441
     last_lanes: int = 2
     last_apart: float = 0.346
@@ -62,9 +62,9 @@ class Design:
     later_room: float = 0.881  # the same when there were others between
     early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
     ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
-    lift: float = 0.115  # decades by which a rung is centred above its likely best
+    lift: float = 0.1  # decades by which a rung is centred above its likely best
     answer_below: float = 0.045  # decades: too high costs more than too low
-    answer_drift: float = 0.156  # in addition, per decade of length beyond the longest lanes
+    answer_drift: float = 0.149  # in addition, per decade of length beyond the longest lanes
     resamplings: int = 100  # of the lanes, for the interval
     error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
     error_drift: float = 0.28  # in addition, per decade of length beyond the longest lanes
