@@ -133,7 +133,7 @@ PLACES = {
 @pytest.mark.parametrize("at", [0, 1, 17])
 @pytest.mark.parametrize(
     ("place", "method"),
-    [(place, "range") for place in PLACES if place != "evaluation"]  # it measures none
+    [(place, "range") for place in PLACES if place != "evaluation"]  # it measures four
     + [(place, "race") for place in PLACES],
 )
 def test_everything_is_as_before_and_the_error_says_where(
@@ -144,8 +144,8 @@ def test_everything_is_as_before_and_the_error_says_where(
     with ctrl_c(), nothing_left(setup), pytest.raises(expected) as caught:
         setup.search(method)
     notes = getattr(caught.value, "__notes__", [])
-    # A race evaluates before it trains, and that has a forward pass and a loss too.
-    evaluating = place in ("forward", "loss") and method == "race" and at < 17
+    # Both evaluate before they train, and that has a forward pass and a loss too.
+    evaluating = place in ("forward", "loss") and at < 17
     assert notes[0].startswith(PLACES["evaluation" if evaluating else place])
     assert notes[-1].startswith("lrsearch: in ")
     assert ", lane " in notes[-1]

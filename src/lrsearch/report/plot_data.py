@@ -291,10 +291,8 @@ def _trials(outcome: Outcome) -> Trials:
 
 def _candidates(outcome: Outcome) -> tuple[Curve, ...]:
     """Every lane but the one with which a race looks for divergence: its first, which climbs."""
-    first, *others = outcome.curves or (Curve([], []),)  # type: ignore[arg-type]
-    climbs = len(first) > 1 and bool((np.diff(first.lr) > 0.0).all())
-    scouted = outcome.settings.get("method") == "race" and climbs and others
-    return tuple(others) if scouted else outcome.curves
+    scouted = outcome.settings.get("method") == "race" and len(outcome.curves) > 1
+    return outcome.curves[scouted and bool((np.diff(outcome.curves[0].lr) > 0.0).all()) :]
 
 
 def _peaks(curves: tuple[Curve, ...]) -> list[float]:
