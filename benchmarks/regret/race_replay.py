@@ -6,7 +6,8 @@ recorded lengths are interpolated; of the recorded rates the nearest one counts,
 of two runs would be smoother than a run is. A lane that broke is taken to have done so after a
 third of its updates. It stores, for each budget, the regret with the constants as shipped, and
 that with constants chosen on two thirds of the tasks and judged on the others, for each third.
-``--tune`` chooses them on all tasks and prints them: so the shipped ones came about.
+``--tune`` goes on choosing on all tasks from those that ship, which were chosen so on a replay
+that interpolated rates as well, and prints what it ends at.
 
 Choosing is a random walk from round numbers that keeps what is better, over all constants of the
 race and of its surface. The ladder of the first rung is shifted in each replay, so that no

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -267,32 +268,31 @@ def _climb_limits(losses: FloatArray) -> tuple[float, float]:
 def _trials(outcome: Outcome) -> Trials:
     curves = _candidates(outcome)
     peaks = _peaks(curves)
-    ends = [(lr, final_loss(curve)) for lr, curve in zip(peaks, curves, strict=True)]
-    rungs: dict[int, list[tuple[float, float]]] = {}
-    for curve, (lr, loss) in zip(curves, ends, strict=True):
-        if lr > 0.0 and np.isfinite(loss):
-            rungs.setdefault(len(curve), []).append((lr, loss))
-    losses = [loss for points in rungs.values() for _, loss in points]
+    lanes = [(len(c), lr, final_loss(c)) for c, lr in zip(curves, peaks, strict=True) if lr > 0.0]
+    ended = sorted(lane for lane in lanes if np.isfinite(lane[2]))
+    rungs = itertools.groupby(ended, key=lambda lane: lane[0])
     first = next((float(curve.loss[0]) for curve in outcome.curves if len(curve)), float("nan"))
     start = first if np.isfinite(first) else None
     interval = (outcome.low, outcome.high) if outcome.status.found else None
     return Trials(
         title=_title(outcome),
-        rungs=tuple((length, tuple(sorted(rungs[length]))) for length in sorted(rungs)),
-        broken=tuple(sorted(lr for lr, loss in ends if lr > 0.0 and not np.isfinite(loss))),
+        rungs=tuple((length, tuple(lane[1:] for lane in rung)) for length, rung in rungs),
+        broken=tuple(sorted(lr for _, lr, loss in lanes if not np.isfinite(loss))),
         held_out=any(curve.evaluations for curve in curves),
         start=start,
         interval=interval,
         lr=outcome.lr if outcome.status.found else None,
         x_limits=_lr_limits(np.append(np.array(peaks), interval or ())),
-        y_limits=_trial_limits(losses, start),
+        y_limits=_trial_limits([loss for *_, loss in ended], start),
     )
 
 
 def _candidates(outcome: Outcome) -> tuple[Curve, ...]:
     """Every lane but the one with which a race looks for divergence: its first, which climbs."""
-    scouted = outcome.settings.get("method") == "race" and len(outcome.curves) > 1
-    return outcome.curves[scouted and bool((np.diff(outcome.curves[0].lr) > 0.0).all()) :]
+    if outcome.settings.get("method") != "race" or len(outcome.curves) < 2:
+        return outcome.curves
+    climbs = bool((np.diff(outcome.curves[0].lr) > 0.0).all())
+    return outcome.curves[1:] if climbs else outcome.curves
 
 
 def _peaks(curves: tuple[Curve, ...]) -> list[float]:
