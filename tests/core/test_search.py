@@ -227,6 +227,54 @@ def test_another_order_is_refused_where_there_is_none() -> None:
     assert state(problem) == before
 
 
+class Short(Judged):
+    """Tells how long the epochs of each update were."""
+
+    epoch: int | None = None
+    epochs: tuple[int | None, ...] = ()
+
+    def shorten_epochs(self, updates: int) -> None:
+        self.epoch = updates
+
+    def step(self, lr: float) -> float:
+        self.epochs += (self.epoch,)
+        return super().step(lr)
+
+    def restore(self, snapshot: Any, /) -> None:
+        self.epoch = None
+        super().restore(snapshot)
+
+
+def test_a_lane_sees_as_much_of_the_data_as_it_asks_for() -> None:
+    problem = Short()
+    run(
+        problem,
+        (probe(0, 0.1, 2, updates_per_epoch=3), probe(1, 0.1, 2)),
+        probe(2, 0.1, 1, updates_per_epoch=4),
+    )
+    assert problem.epochs == (3, 3, None, None, 4)
+    assert problem.epoch is None
+
+
+def test_a_part_of_the_data_is_refused_where_there_is_none() -> None:
+    problem = Quadratic()
+    with pytest.raises(InvalidArgument, match=r"Probe\.updates_per_epoch: got 2, expected None"):
+        run(problem, probe(0, 0.05, 3, updates_per_epoch=2))
+
+
+def test_the_plan_knows_whether_a_part_of_the_data_can_be_trained_on() -> None:
+    plans: list[Plan] = []
+
+    class Asking(Rounds):
+        def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+            plans.append(plan)
+            return super().conclude(curves, plan)
+
+    for problem in (Short(), Quadratic()):
+        run_search(problem, Asking(((probe(0, 0.1, 1),),)), Plan())
+    assert [plan.can_shorten_epochs for plan in plans] == [True, False]
+
+
 def test_a_lane_that_was_not_kept_cannot_go_on() -> None:
     problem = Quadratic()
     before = state(problem)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import lrsearch
-from lrsearch.pytorch.batches import BatchStream
+from lrsearch.pytorch.batches import BatchStream, Position
 from lrsearch.pytorch.loss import batch_size, to_device
 from tests.pytorch.fingerprint import fingerprint
 from tests.pytorch.problems import FEATURES, data, loader, network
@@ -292,5 +292,5 @@ def test_the_micro_batches_left_over_at_the_end_of_a_pass_are_a_group_of_their_o
         [(4, True)],
         [(0, False), (1, True)],
     ]
-    stream.seek((0, 4))
+    stream.seek(Position(0, 4))
     assert [batch for batch, _ in stream.group(2)] == [4]

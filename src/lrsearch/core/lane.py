@@ -24,6 +24,8 @@ class Probe:
         checkpoints: updates of this probe after which to measure it too; 0 is before the first.
         keep: remember the lane's state, so that a later probe can go on from it.
         shuffle: number of the order of the data; another than 0 for new lanes only.
+        updates_per_epoch: updates after which the data begin again, fewer than they last; or
+            ``None``: all data. For new lanes only.
     """
 
     lane: int
@@ -33,6 +35,7 @@ class Probe:
     checkpoints: tuple[int, ...] = ()
     keep: bool = False
     shuffle: int = 0
+    updates_per_epoch: int | None = None
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import Watch
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, Shuffles, Trainable
+from lrsearch.core.trainable import Evaluable, ShortensEpochs, Shuffles, Trainable
 from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
@@ -37,6 +37,7 @@ class Plan:
         schedule: shape of its learning rate.
         updates_per_epoch: optimizer updates in one pass over the data, or ``None``.
         can_evaluate: whether there is a held-out loss.
+        can_shorten_epochs: whether lanes can be trained on a part of the data.
         seed: the seed of every random choice that a method makes.
     """
 
@@ -44,6 +45,7 @@ class Plan:
     schedule: str | Shape = "constant"
     updates_per_epoch: int | None = None
     can_evaluate: bool = False
+    can_shorten_epochs: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +108,11 @@ def run_search(
         Everything that was measured, and what it says.
     """
     began = time.perf_counter()
-    plan = replace(plan, can_evaluate=isinstance(trainable, Evaluable))
+    plan = replace(
+        plan,
+        can_evaluate=isinstance(trainable, Evaluable),
+        can_shorten_epochs=isinstance(trainable, ShortensEpochs),
+    )
     origin = trainable.snapshot()
     lanes = _Lanes(trainable, origin)
     curves: dict[int, Curve] = {}
@@ -149,7 +155,7 @@ class _Lanes:
 
     def kept(self) -> dict[int, object]:
         """Return the states of the lanes that could go on."""
-        self.leave(shuffle=0)
+        self.leave()
         return dict(self._waiting)
 
     def forget(self) -> None:
@@ -159,21 +165,26 @@ class _Lanes:
 
     def alike(self, probes: Sequence[Probe]) -> list[list[Probe]]:
         """Return the probes in groups whose lanes may step together: new and equally long."""
-        groups: dict[tuple[int, int, int], list[Probe]] = {}
+        groups: dict[tuple[int | None, ...], list[Probe]] = {}
         for probe in probes:
             new = probe.lane not in self._seen and not probe.keep
-            key = (len(probe.lrs), -1 if new else probe.lane, probe.shuffle)
+            lane = -1 if new else probe.lane
+            key = (len(probe.lrs), lane, probe.shuffle, probe.updates_per_epoch)
             groups.setdefault(key, []).append(probe)
         return list(groups.values())
 
-    def leave(self, shuffle: int) -> None:
-        """Bring the trainable back to where the search began, in an order of the data."""
+    def begin(self, probe: Probe) -> None:
+        """Bring the trainable to where lanes with the data of this one begin."""
+        self.leave()
+        self._choose_data(probe)
+
+    def leave(self) -> None:
+        """Bring the trainable back to where the search began."""
         last, self._current = self._current, None
         if last is not None:
             if last.keep:
                 self._waiting[last.lane] = self._trainable.snapshot()
             self._trainable.restore(self._origin)
-        self._shuffle(shuffle)
 
     def done(self, probes: Sequence[Probe], how: str) -> None:
         """Note that new lanes were trained, and how."""
@@ -197,15 +208,23 @@ class _Lanes:
         if last is not None or waits:
             self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
         if not waits:
-            self._shuffle(probe.shuffle)
+            self._choose_data(probe)
 
-    def _shuffle(self, number: int) -> None:
-        if number:
+    def _choose_data(self, probe: Probe) -> None:
+        if probe.shuffle:
             if not isinstance(self._trainable, Shuffles):
                 raise InvalidArgument.of(
-                    "Probe.shuffle", number, "0, as this trainable has no reshuffle(number)"
+                    "Probe.shuffle", probe.shuffle, "0, as this trainable has no reshuffle(number)"
                 )
-            self._trainable.reshuffle(number)
+            self._trainable.reshuffle(probe.shuffle)
+        if probe.updates_per_epoch is not None:
+            if not isinstance(self._trainable, ShortensEpochs):
+                raise InvalidArgument.of(
+                    "Probe.updates_per_epoch",
+                    probe.updates_per_epoch,
+                    "None, as this trainable has no shorten_epochs(updates)",
+                )
+            self._trainable.shorten_epochs(probe.updates_per_epoch)
 
 
 def _run_probes(
@@ -218,7 +237,7 @@ def _run_probes(
     """Run probes that may step together, together where the trainable can."""
     found: list[Curve] = []
     if len(probes) > 1:
-        lanes.leave(probes[0].shuffle)
+        lanes.begin(probes[0])
         found, how = try_together(trainable, probes, None if observer is None else _seen(observer))
         lanes.done(probes[: len(found)], how)
     for probe in probes[len(found) :]:

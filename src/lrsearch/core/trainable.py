@@ -10,6 +10,7 @@ __all__ = [
     "LaneGroup",
     "LanesFailed",
     "ManyLanes",
+    "ShortensEpochs",
     "Shuffles",
     "Snapshot",
     "TooManyLanes",
@@ -81,6 +82,18 @@ class Shuffles(Protocol):
         """Go on with the data in order ``number``, until the next ``restore``.
 
         Order 0 is the one that the trainable has anyway.
+        """
+        ...
+
+
+@runtime_checkable
+class ShortensEpochs(Protocol):
+    """A trainable that can train on a part of its data."""
+
+    def shorten_epochs(self, updates: int) -> None:
+        """Go on with the next ``updates`` updates' data, again and again, until ``restore``.
+
+        Only where a pass over the data begins.
         """
         ...
 

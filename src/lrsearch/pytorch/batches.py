@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lrsearch.errors import During, InvalidArgument
 from lrsearch.pytorch.epochs import Epochs, tell_epoch
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 
-__all__ = ["BatchStream"]
+__all__ = ["BatchStream", "Position"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the data.
+
+    Attributes:
+        number: of the pass over the data; another order for every one.
+        index: of the batch within the pass.
+        most: batches of the pass that are read, again and again; or ``None``: all of them,
+            and then the next pass.
+    """
+
+    number: int
+    index: int
+    most: int | None = None
 
 
 class BatchStream:
     """Cycle through ``loader``; the order depends on ``seed`` alone and can be replayed.
 
-    A position is two numbers, the pass and the batch within it: every pass begins from
-    random states derived from the seed and the pass, so nothing needs to be stored to see
-    the same batches again.
+    Every pass begins from random states derived from the seed and its number, so nothing
+    needs to be stored to see the same batches again.
 
     Args:
         loader: an iterable of batches, or a function that returns one.
@@ -42,31 +58,27 @@ class BatchStream:
         self._name = name
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
-        self._pass = 0
-        self._index = 0
+        self.position = Position(0, 0)  # of the batch that `next` returns next
         self.generators = generators_of(loader)
         self._epochs = Epochs(loader)
         self.length = _checked_length(loader, name, may_be_empty)
 
-    @property
-    def position(self) -> tuple[int, int]:
-        """The pass and the batch within it that :meth:`next` returns next."""
-        return self._pass, self._index
-
-    def seek(self, position: tuple[int, int]) -> None:
+    def seek(self, position: Position) -> None:
         """Go to a position; the batches before it are read again only when needed."""
         if position != self.position or self._iterator is not None:
             self._iterator = None
-            self._pass, self._index = position
+            self.position = position
             self._epochs.restore()
 
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
         batch = self._next_of_pass()
         if batch is _NOTHING:
-            if self._index == 0:
+            if self.position.index == 0:
                 raise _empty(self._name)
-            self._iterator, self._pass, self._index = None, self._pass + 1, 0
+            self._iterator = None
+            following = self.position.number + (self.position.most is None)
+            self.position = replace(self.position, number=following, index=0)
             batch = self._next_of_pass()
             if batch is _NOTHING:
                 raise _once(self._name)
@@ -89,7 +101,7 @@ class BatchStream:
 
     def one_pass(self) -> Iterator[Any]:
         """Yield one whole pass in the order of the first, whatever the position."""
-        self.seek((0, 0))
+        self.seek(Position(0, 0))
         try:
             yield from self._begin_pass(skip=0)
         finally:
@@ -109,19 +121,22 @@ class BatchStream:
 
     def _next_of_pass(self) -> Any:
         """Return the next batch of this pass, ``_NOTHING`` when it is over."""
+        if self.position.index == self.position.most:
+            return _NOTHING
         with self._reading:
             if self._iterator is None:
-                self._iterator = self._begin_pass(skip=self._index)
+                self._iterator = self._begin_pass(skip=self.position.index)
             batch = next(self._iterator, _NOTHING)
         if batch is not _NOTHING:
-            self._index += 1
+            self.position = replace(self.position, index=self.position.index + 1)
         return batch
 
     def _begin_pass(self, skip: int) -> Iterator[Any]:
         before = read_random_state(self.generators)
-        seed_everything(_mix(self._seed, self._pass), self.generators)
+        number = self.position.number
+        seed_everything(_mix(self._seed, number), self.generators)
         try:
-            iterator = _own_iterator(self._loader, self._pass)
+            iterator = _own_iterator(self._loader, number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
-from lrsearch.pytorch.batches import BatchStream
+from lrsearch.pytorch.batches import BatchStream, Position
 from lrsearch.pytorch.checks import check_model_and_optimizer, check_stateful, multipliers_of
 from lrsearch.pytorch.distributed import ALONE, Ranks
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
@@ -35,7 +35,7 @@ class TorchSnapshot:
     state: state.Snapshot
     wrappers: WrapperState | None
     updates: int
-    position: tuple[int, int]
+    position: Position
 
 
 class TorchTrainable:
@@ -145,7 +145,11 @@ class TorchTrainable:
 
     def reshuffle(self, number: int) -> None:
         """Go on with passes over the data that no order with a lower number has come to."""
-        self._batches.seek((number * _PASSES, 0))
+        self._batches.seek(Position(number * _PASSES, 0))
+
+    def shorten_epochs(self, updates: int) -> None:
+        """Go on with the first updates' batches of this pass, again and again."""
+        self._batches.seek(replace(self._batches.position, most=updates * self._accumulate))
 
     @property
     def why_not(self) -> str:

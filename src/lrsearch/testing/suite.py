@@ -8,7 +8,7 @@ from functools import partial
 from unittest import SkipTest
 
 from lrsearch.core.search import Update
-from lrsearch.core.trainable import Evaluable, ManyLanes
+from lrsearch.core.trainable import Evaluable, ManyLanes, ShortensEpochs
 from lrsearch.testing.failing import FailsAt, OnPurpose, ctrl_c, interrupted
 from lrsearch.testing.machinery import Machinery
 
@@ -141,6 +141,22 @@ class TrainableSuite(Machinery):
         trainable.restore(start)
         self._same(mark, trainable, "after a divergence was undone")
         self._equal(losses, self._train(trainable), "training after a divergence was undone")
+
+    def test_training_on_a_part_of_the_data_begins_alike_and_is_undone(self) -> None:
+        """It is the first part, and after the restore all of the data is back in its order."""
+        trainable = self.make()
+        if not isinstance(trainable, ShortensEpochs):
+            raise SkipTest("this trainable has no shorten_epochs")
+        start, mark = trainable.snapshot(), self.fingerprint(trainable)
+        losses = self._train(trainable)
+        trainable.restore(start)
+        trainable.shorten_epochs(2)
+        first = [trainable.step(self.lr) for _ in range(2)]
+        self._equal(losses[:2], first, "the first updates on a part of the data")
+        self._train(trainable)
+        trainable.restore(start)
+        self._same(mark, trainable, "after training on a part of the data")
+        self._equal(losses, self._train(trainable), "training after that on a part of the data")
 
     # ------------------------------------------------------------------- tests of held-out losses
 
