@@ -8,15 +8,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lrsearch.core.surface import Run, fit_surface, resampled_best
+from lrsearch.core.surface import LossSurface, Run, fit_surface, resampled_best
 
 Loss = Callable[[float, float], float]
 LENGTHS = (12, 50, 200)
 RATES = np.arange(-4.0, 0.01, 0.5)
 
 
+def passes(updates: int) -> float:
+    """Over data that last for as long as the shortest run."""
+    return updates / LENGTHS[0]
+
+
 def runs(loss: Loss, lengths: tuple[int, ...] = LENGTHS) -> list[Run]:
-    return [Run(float(x), n, loss(float(x), math.log10(n))) for x in RATES for n in lengths]
+    return [
+        Run(float(x), n, loss(float(x), math.log10(n)), passes(n)) for x in RATES for n in lengths
+    ]
 
 
 def limited_by_stability(peak: float, length: float) -> float:
@@ -38,7 +45,7 @@ def bottom(loss: Loss, updates: int) -> float:
 def test_the_drift_is_read_from_the_runs(loss: Loss) -> None:
     surface = fit_surface(runs(loss), start_loss=20.0)
     assert surface is not None
-    assert surface.best(800) == pytest.approx(bottom(loss, 800), abs=0.4)
+    assert surface.best(800, passes(800)) == pytest.approx(bottom(loss, 800), abs=0.4)
 
 
 def test_the_two_limits_drift_differently() -> None:
@@ -46,7 +53,34 @@ def test_the_two_limits_drift_differently() -> None:
     overfit = fit_surface(runs(limited_by_overfitting), start_loss=20.0)
     assert stable is not None
     assert overfit is not None
-    assert stable.best(200) - stable.best(800) < overfit.best(200) - overfit.best(800) - 0.2
+    drifts = [
+        each.best(200, passes(200)) - each.best(800, passes(800)) for each in (stable, overfit)
+    ]
+    assert drifts[0] < drifts[1] - 0.2
+
+
+def test_more_passes_over_the_same_data_want_lower_rates_than_as_much_new_data() -> None:
+    surface = fit_surface(runs(limited_by_overfitting), start_loss=20.0)
+    assert surface is not None
+    assert surface.best(800, passes(800)) < surface.best(800, passes=4.0)
+
+
+def test_noise_is_expected_to_grow_with_the_rate() -> None:
+    """A lucky run above the bottom moves the answer less than one as far below it."""
+
+    def valley(lucky: float) -> LossSurface:
+        found = fit_surface(
+            [
+                Run(float(x), 200, 1.05 if x == lucky else 1.0 + (float(x) + 2.0) ** 2)
+                for x in RATES
+            ],
+            start_loss=6.0,
+        )
+        assert found is not None
+        return found
+
+    plain = valley(lucky=math.nan).best(200)
+    assert abs(valley(-1.0).best(200) - plain) < abs(valley(-3.0).best(200) - plain)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0.0), (1e6, 0.0), (1.0, -50.0), (3.0, 7.0)])
@@ -86,12 +120,15 @@ def test_nothing_is_said_without_two_runs_that_learned(losses: tuple[float, ...]
 
 
 def spread(of: list[Run], start_loss: float = 20.0) -> float:
-    return float(np.ptp(np.quantile(resampled_best(of, start_loss, 800), (0.1, 0.9))))
+    likely = resampled_best(of, start_loss, 800, passes(800))
+    return float(np.ptp(np.quantile(likely, (0.1, 0.9))))
 
 
 def test_losses_that_are_noise_alone_say_so() -> None:
     random = np.random.default_rng(0)
-    noise = [Run(float(x), n, float(random.normal(1.0, 0.1))) for x in RATES for n in LENGTHS]
+    noise = [
+        Run(float(x), n, float(random.normal(1.0, 0.1)), passes(n)) for x in RATES for n in LENGTHS
+    ]
     assert spread(noise, start_loss=2.0) > 1.0
     assert spread(runs(limited_by_overfitting)) < 0.5
 

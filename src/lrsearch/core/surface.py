@@ -5,7 +5,8 @@ and instability cost depends on the learning rate alone. So the surface is model
 function of their product, plus one of the learning rate, plus trends and a small rest. Which of
 the two bends more near the bottom decides how the best learning rate moves with the length: not
 at all where stability limits it, and in inverse proportion where a run must stop before it
-overfits.
+overfits. A run overfits by seeing the same data again, and so a length counts for less the more of
+it is new data.
 
 Sources: C. Rasmussen, C. Williams, "Gaussian Processes for Machine Learning" (2006), section
 2.2; sums of kernels over projections of the input after D. Duvenaud, H. Nickisch, C. Rasmussen,
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +40,15 @@ _CELL = 0.02  # decades between the peaks at which the surface is read
 
 @dataclass(frozen=True)
 class Run:
-    """A run: log10 of its peak learning rate, its updates, and the loss it ended at."""
+    """A run: log10 of its peak learning rate, its updates, and the loss it ended at.
+
+    ``passes`` is how often it saw each example, at least 1.
+    """
 
     peak: float
     updates: int
     loss: float
+    passes: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Kernel:
     figures with the tasks left out.
     """
 
+    fresh: float = 0.45  # what a decade of new data counts, beside one of passes over the same
     progress: float = 1.07
     progress_scale: float = 0.822
     rate: float = 0.528
@@ -68,18 +75,25 @@ class Kernel:
     noise: float = 0.0412
     level: float = 0.1  # of what batches add to all losses of one length, if not held out
     short: float = 4.23  # updates of a run so short that its noise is doubled
+    rough: float = 1.0  # noise that runs at the best rate have in addition, as a multiple
+    rough_rise: float = 1.3  # powers of ten by which it grows per decade of the rate
     focus: float = 0.517  # transformed loss above the best at which the noise has doubled
     floor: float = 0.0409  # share of the fall below which losses count as equal
 
-    def __call__(
-        self, peak: FloatArray, length: FloatArray, peaks: FloatArray, lengths: FloatArray
-    ) -> FloatArray:
-        """Return the prior covariance of the surface at two sets of points, ``(n, m)``."""
+    def __call__(self, points: FloatArray, others: FloatArray) -> FloatArray:
+        """Return the prior covariance of the surface at two sets of points, ``(n, m)``.
+
+        Args:
+            points: peak, length and passes, each in log10, ``(n, 3)``.
+            others: the same, ``(m, 3)``.
+        """
+        (peak, length, _), (peaks, lengths, _) = points.T, others.T
         progress, progresses = peak + length, peaks + lengths
+        worn, all_worn = (p[:, 0] + self.wear(p[:, 1], p[:, 2]) for p in (points, others))
         usual, usuals = peak + self.usual_drift * length, peaks + self.usual_drift * lengths
         return (
             1.0
-            + self.progress * _bell(progress, progresses, self.progress_scale)
+            + self.progress * _bell(worn, all_worn, self.progress_scale)
             + self.rate * _bell(peak, peaks, self.rate_scale)
             + self.usual * _bell(usual, usuals, self.usual_scale)
             + self.rest
@@ -88,6 +102,15 @@ class Kernel:
             + self.trend * np.outer(length, lengths)
             + self.progress_trend * np.outer(progress, progresses)
         )
+
+    def wear(self, length: Any, repeats: Any) -> Any:
+        """Return how far a run goes towards overfitting: by new data less than by the same again.
+
+        Args:
+            length: log10 of updates; a number or an array.
+            repeats: log10 of passes over the data.
+        """
+        return self.fresh * length + (1.0 - self.fresh) * repeats
 
 
 @dataclass(frozen=True)
@@ -112,31 +135,40 @@ def _bell(a: FloatArray, b: FloatArray, scale: float) -> FloatArray:
 
 @dataclass(frozen=True)
 class LossSurface:
-    """A surface fitted to runs. Lengths are log10 of updates; peaks are relative to ``centre``.
+    """A surface fitted to runs.
 
     Attributes:
         centre: log10 of the best peak of the longest runs.
-        longest: log10 of the updates of those.
+        longest: log10 of the updates of that run.
+        repeats: log10 of its passes over the data.
         lowest, highest: log10 of the peaks between which it may be read at any length.
+        points: peak, length and passes of the runs, in log10, relative to that run, ``(n, 3)``.
+        weights: of their covariances with any point, in its mean.
     """
 
     centre: float
     longest: float
+    repeats: float
     lowest: float
     highest: float
-    peaks: FloatArray
-    lengths: FloatArray
+    points: FloatArray
     weights: FloatArray
 
-    def best(self, updates: int) -> float:
-        """Return log10 of the peak at which runs of this many updates have the least loss."""
+    def best(self, updates: int, passes: float = 1.0) -> float:
+        """Return log10 of the peak at which such runs have the least loss."""
         longer = math.log10(updates) - self.longest
         high = min(self.highest, self.centre + REACH.rise * longer + REACH.lift)
         low = max(self.lowest, self.centre - REACH.fall * longer - REACH.slack)
         grid = np.arange(min(low, high - 0.5 * _CELL), high + 1e-9, _CELL)
-        at = np.full_like(grid, longer)
-        mean = KERNEL(grid - self.centre, at, self.peaks, self.lengths) @ self.weights
+        repeats = math.log10(passes) - self.repeats
+        at = np.stack([grid - self.centre, *np.full((2, len(grid)), [[longer], [repeats]])], axis=1)
+        mean = KERNEL(at, self.points) @ self.weights
         return float(grid[np.argmin(mean)])
+
+    def beyond(self, updates: int, passes: float = 1.0) -> float:
+        """Return by how many decades such runs go further than the longest one, in wear."""
+        longer = math.log10(updates) - self.longest
+        return float(KERNEL.wear(longer, math.log10(passes) - self.repeats))
 
 
 def fit_surface(
@@ -167,22 +199,23 @@ def fit_surface(
     if len(good) < 2:
         return None
     values = _transformed(np.array([run.loss for run in good]), start_loss)
-    peaks = np.array([run.peak for run in good])
     updates = np.array([run.updates for run in good], dtype=np.float64)
-    longest = updates.max()
-    centre = float(peaks[np.argmin(np.where(updates == longest, values, np.inf))])
-    peaks, lengths = peaks - centre, np.log10(updates / longest)
+    points = np.array([(run.peak, math.log10(run.updates), math.log10(run.passes)) for run in good])
+    best = points[np.argmin(np.where(updates == updates.max(), values, np.inf))]
+    points = points - best
     doubts = (1.0 + (values / KERNEL.focus) ** 2) * (1.0 + (KERNEL.short / updates) ** 2)
-    covariance = KERNEL(peaks, lengths, peaks, lengths) + np.diag(KERNEL.noise**2 * doubts)
+    doubts *= 1.0 + (KERNEL.rough * 10.0 ** (KERNEL.rough_rise * points[:, 0])) ** 2
+    covariance = KERNEL(points, points) + np.diag(KERNEL.noise**2 * doubts)
     if not held_out:
         covariance += KERNEL.level * (updates[:, None] == updates[None, :])
+    centre, longest, repeats = map(float, best)
     return LossSurface(
         centre=centre,
-        longest=float(np.log10(longest)),
-        lowest=float(peaks.min()) + centre - REACH.below,
-        highest=min(float(peaks.max()) + centre + REACH.above, _unstable(runs, good)),
-        peaks=peaks,
-        lengths=lengths,
+        longest=longest,
+        repeats=repeats,
+        lowest=float(points[:, 0].min()) + centre - REACH.below,
+        highest=min(float(points[:, 0].max()) + centre + REACH.above, _unstable(runs, good)),
+        points=points,
         weights=np.asarray(np.linalg.solve(covariance, values - values.mean())),
     )
 
@@ -191,6 +224,7 @@ def resampled_best(
     runs: Sequence[Run],
     start_loss: float,
     updates: int,
+    passes: float = 1.0,
     draws: int = 100,
     seed: int = 0,
     held_out: bool = True,
@@ -210,7 +244,7 @@ def resampled_best(
         some = [run for run in runs if run.peak in drawn]
         surface = fit_surface(some, start_loss, held_out)
         if surface is not None:
-            best.append(surface.best(updates))
+            best.append(surface.best(updates, passes))
     return np.array(best)
 
 

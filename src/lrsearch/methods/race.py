@@ -1,7 +1,9 @@
 """Race several learning rates over ever longer short versions of the planned run.
 
 A scout finds where training diverges. Many lanes run the planned schedule compressed to a few
-updates; then few lanes around the best run longer and longer ones. All that they ended at goes
+updates; then few lanes around the best run longer and longer ones. Where the planned run makes
+many passes over its data, they are cut down as the updates are, so that a lane sees each example
+as often as that run does: it begins to overfit where that would. All that the lanes ended at goes
 into one model of the loss over learning rate and length, which says where the next lanes start
 and, in the end, which peak is best for the whole length.
 
@@ -9,7 +11,9 @@ Sources: successive refinement after K. Jamieson, A. Talwalkar, "Non-stochastic 
 Identification and Hyperparameter Optimization", arXiv 1502.07943 (successive halving); losses
 of short runs read together by a Gaussian process after K. Swersky, J. Snoek, R. Adams,
 "Freeze-Thaw Bayesian Optimization", arXiv 1406.3896; the best learning rate falling with the
-length of the run, J. Bjorck et al., "Scaling Optimal LR Across Token Horizons", arXiv 2409.19913.
+length of the run, J. Bjorck et al., "Scaling Optimal LR Across Token Horizons", arXiv 2409.19913;
+what seeing data again is worth, N. Muennighoff et al., "Scaling Data-Constrained Language Models",
+arXiv 2305.16264.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ class Race:
 
     All lanes start from the same state and see the same batches with the same dropout. They
     are ranked by held-out loss when there is one, else by the training loss of their last
-    tenth. Needs ``train_steps``. A budget too small for a single rung is spent on a range
+    tenth. Needs ``train_steps``. Where the planned run makes more than four passes over the data, a
+    short lane reads the first batches of a pass only, again and again; a loader without a length
+    has no passes, and is read on and on. A budget too small for a single rung is spent on a range
     test, and the answer says so.
 
     ``low`` and ``high`` hold the best peak in four of five cases: they come from resampling the

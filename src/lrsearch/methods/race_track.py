@@ -22,9 +22,10 @@ from lrsearch.core.search import Plan, Probe
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.surface import LossSurface, Run, fit_surface, resampled_best
+from lrsearch.methods.race_design import DESIGN, shortened_epoch
 from lrsearch.methods.range_test import RangeTest
 
-__all__ = ["DESIGN", "Design", "Script", "Track"]
+__all__ = ["DESIGN", "Script", "Track"]
 
 _MOST = 5  # lanes that may be added below the first rung while its lowest lane is the best
 _MOST_UNLEARNED = 12  # the same while no lane has learned anything
@@ -37,40 +38,6 @@ _QUANTILES = (0.1, 0.9)  # of the likely best rates: the ends of the interval
 # It ends with how to conclude: that takes time, and is wanted only once.
 Script = Generator[tuple[Probe, ...], Sequence[Curve], Callable[[], Suggestion]]
 _Step = Generator[tuple[Probe, ...], Sequence[Curve], None]
-
-
-@dataclass(frozen=True)
-class Design:
-    """How a budget is spent. Chosen on the regret benchmark, as the surface's constants are."""
-
-    scout: int = 20  # updates of the scout at most
-    coarse: int = 6  # lanes of the first rung
-    coarse_apart: float = 0.7  # decades between them
-    below_top: float = 0.138  # decades from divergence to the highest of them
-    coarse_length: float = 0.0115  # length of the first rung, in planned runs; at most this
-    coarse_share: float = 0.0133  # and at most this, times the budget
-    coarse_most: float = 0.35  # and at most this share of the budget for all of them
-    shortest: int = 3  # updates of the shortest rung worth running
-    last: float = 0.137  # length of the last rung, in budgets
-    ratio: float = 2.73  # of the lengths of two rungs
-    least_ratio: float = 3.31  # of the second rung and the first
-    lanes: int = 3  # of the rungs between the first and the last
-    apart: float = 0.441
-    last_lanes: int = 2
-    last_apart: float = 0.346
-    room: float = 0.864  # lanes that may have to be added to the last rung when it is the second
-    later_room: float = 0.881  # the same when there were others between
-    early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
-    ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
-    lift: float = 0.1  # decades by which a rung is centred above its likely best
-    answer_below: float = 0.045  # decades: too high costs more than too low
-    answer_drift: float = 0.149  # in addition, per decade of length beyond the longest lanes
-    resamplings: int = 100  # of the lanes, for the interval
-    error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
-    error_drift: float = 0.28  # in addition, per decade of length beyond the longest lanes
-
-
-DESIGN = Design()
 
 
 @dataclass(frozen=True)
@@ -227,7 +194,10 @@ class Track:
 
     def _bracket(self, rung: _Rung, surface: LossSurface) -> _Step:
         """Run lanes around the likely best, and further lanes while the best is an outer one."""
-        here, there = surface.best(rung.updates), surface.best(self.train_steps)
+        here, there = (
+            surface.best(updates, self._passes(updates))
+            for updates in (rung.updates, self.train_steps)
+        )
         centre = here + DESIGN.ahead * (there - here) + DESIGN.lift
         peaks = [centre + rung.apart * (k - (rung.lanes - 1) / 2) for k in range(rung.lanes)]
         losses = yield from self._run(rung.updates, peaks)
@@ -250,7 +220,11 @@ class Track:
         within = [self._bounded(peak) for peak in peaks]
         distinct = list(dict.fromkeys(within))
         probes = tuple(
-            self._probe(tuple((10.0**peak * shape).tolist()), self._halves(updates))
+            self._probe(
+                tuple((10.0**peak * shape).tolist()),
+                self._halves(updates),
+                self._updates_per_epoch(updates),
+            )
             for peak in distinct
         )
         losses = {}
@@ -260,7 +234,12 @@ class Track:
             losses[peak] = final_loss(curve)
         return [losses[peak] for peak in within]
 
-    def _probe(self, lrs: tuple[float, ...], checkpoints: tuple[int, ...] = ()) -> Probe:
+    def _probe(
+        self,
+        lrs: tuple[float, ...],
+        checkpoints: tuple[int, ...] = (),
+        updates_per_epoch: int | None = None,
+    ) -> Probe:
         self.lane += 1
         return Probe(
             lane=self.lane - 1,
@@ -269,21 +248,40 @@ class Track:
             evaluate=self.plan.can_evaluate and self.lane > 1,
             checkpoints=checkpoints if self.plan.can_evaluate else (),
             keep=self.keep,
+            updates_per_epoch=updates_per_epoch,
         )
+
+    def _updates_per_epoch(self, updates: int) -> int | None:
+        # What is handed over must have seen what the planned run has.
+        if not self.plan.can_shorten_epochs or self.keep:
+            return None
+        return shortened_epoch(self.plan.updates_per_epoch, updates, self.train_steps)
+
+    def _passes(self, updates: int) -> float:
+        """How often a run of this length sees each example."""
+        data = self._updates_per_epoch(updates) or self.plan.updates_per_epoch or math.inf
+        return max(1.0, updates / data)
 
     def _halves(self, updates: int) -> tuple[int, ...]:
         """Lengths of the shorter runs that a run of this length contains, if it does."""
         halves = [updates >> power for power in range(_HALVINGS, 0, -1)] if self.nested else []
-        return tuple(half for half in halves if half >= DESIGN.shortest)
+        epoch = self._updates_per_epoch(updates)
+        return tuple(
+            half
+            for half in halves
+            if half >= DESIGN.shortest and self._updates_per_epoch(half) == epoch
+        )
 
     def _seen(self, peak: float, curve: Curve) -> list[Run]:
         """Return what a lane says: what it ended at, and what shorter runs would have."""
         if len(curve.finite()) < len(curve):
             return [Run(peak, len(curve), math.inf)]
         if curve.evaluations:
-            return [Run(peak, done, loss) for done, loss in curve.evaluations]
+            return [Run(peak, end, loss, self._passes(end)) for end, loss in curve.evaluations]
         ends = (*self._halves(len(curve)), len(curve))
-        return [Run(peak, end, final_loss(_beginning(curve, end))) for end in ends]
+        return [
+            Run(peak, end, final_loss(_beginning(curve, end)), self._passes(end)) for end in ends
+        ]
 
     def _bounded(self, peak: float) -> float:
         lowest, highest = self.bounds
@@ -294,15 +292,18 @@ class Track:
     def _answer(self, surface: LossSurface) -> Suggestion:
         bounds = [math.log10(bound) for bound in self.bounds if bound is not None]
         edge = any(abs(bound - surface.centre) < 1e-9 for bound in bounds)
-        beyond = math.log10(self.train_steps) - surface.longest
+        passes = self._passes(self.train_steps)
+        beyond = surface.beyond(self.train_steps, passes)
         below = DESIGN.answer_below + DESIGN.answer_drift * beyond
         # At a bound the best lies beyond it, and no drift leads back inside.
-        peak = surface.centre if edge else self._bounded(surface.best(self.train_steps) - below)
+        best = surface.best(self.train_steps, passes)
+        peak = surface.centre if edge else self._bounded(best - below)
         likely = (
             resampled_best(
                 self.runs,
                 self.start_loss,
                 self.train_steps,
+                passes,
                 draws=DESIGN.resamplings,
                 seed=self.plan.seed,
                 held_out=self.plan.can_evaluate,
