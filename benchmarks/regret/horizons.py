@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.regret.horizons`` trains every task's planned run, with its schedule
 compressed to 1/64, 1/32, ... 1/2 of its length, at the oracle's learning rates and a few
-beyond, and stores the held-out losses beside the scouts of a race, quick ones and slow ones.
-Together with the oracle this is a table of recorded losses on which a race can be replayed in
-milliseconds: see ``benchmarks.regret.race_replay``. It costs about as much as the oracle itself;
-``--scouts`` records the scouts alone again.
+beyond, and stores the held-out losses beside the scouts of a race, quick ones and slow ones: once
+with all the data, and once with as much less of it, so that each example is seen as often as in
+the planned run. Together with the oracle this is a table of recorded losses on which a race can
+be replayed in milliseconds: see ``benchmarks.regret.race_replay``. It costs about twice as much as
+the oracle itself; ``--scouts`` and ``--thinned`` record the scouts alone again, or the runs with
+less data.
 """
 
 from __future__ import annotations
@@ -13,22 +15,26 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
+import itertools
 import json
 import math
 import multiprocessing
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 
 from benchmarks.regret.oracle import SEEDS, load_oracle
-from benchmarks.regret.problem import Task
+from benchmarks.regret.problem import Loader, Problem, Task
 from benchmarks.regret.runs import final_loss
 from benchmarks.regret.tasks import TASKS, by_name
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Curves, Plan, Probe, run_search
 from lrsearch.core.suggest import Suggestion
 from lrsearch.methods.race import Race
+from lrsearch.methods.race_design import shortened_epoch
 from lrsearch.pytorch.trainable import TorchTrainable, torch_trainable
 
 FOLDER = pathlib.Path(__file__).parent / "recorded"
@@ -63,11 +69,13 @@ def main() -> None:
     parser = argparse.ArgumentParser("benchmarks.regret.horizons", description=__doc__)
     parser.add_argument("tasks", nargs="*", help="names of tasks; all of them by default")
     parser.add_argument("--scouts", action="store_true", help="record the scouts alone")
+    parser.add_argument("--thinned", action="store_true", help="record runs with less data alone")
     options = parser.parse_args()
     names = options.tasks or [task.name for task in TASKS]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
-        for name in pool.map(_rescout if options.scouts else _record, names):
+        record = _rescout if options.scouts else _thin if options.thinned else _record
+        for name in pool.map(record, names):
             print(name, flush=True)
 
 
@@ -80,6 +88,12 @@ def _rescout(name: str) -> str:
     torch.set_num_threads(1)
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return write(FOLDER, {**content, "scouts": _scouts(by_name(name))})
+
+
+def _thin(name: str) -> str:
+    torch.set_num_threads(1)
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return write(FOLDER, {**content, **_thinned(by_name(name), content)})
 
 
 def write(folder: pathlib.Path, content: dict[str, Any]) -> str:
@@ -95,18 +109,44 @@ def table(task: Task) -> dict[str, Any]:
     oracle = load_oracle(task)
     units = [round(5 * math.log10(lr)) for lr in oracle.lrs]
     units = list(range(min(units) - BELOW, max(units) + ABOVE + 1))
-    return {
+    short = [shortened(task, fraction) for fraction in FRACTIONS]
+    content = {
         "task": task.name,
         "hash": oracle.hash,
         "fractions": FRACTIONS,
         "units": units,  # log10(lr) in steps of 0.2
         "scouts": _scouts(task),
-        "losses": [[_row(task, fraction, seed, units) for seed in SEEDS] for fraction in FRACTIONS],
+        "losses": [[_row(each, seed, units) for seed in SEEDS] for each in short],
     }
+    return {**content, **_thinned(task, content)}
 
 
-def _row(task: Task, fraction: float, seed: int, units: list[int]) -> list[float | None]:
-    short = dataclasses.replace(task, train_steps=max(2, round(task.train_steps * fraction)))
+def _thinned(task: Task, content: dict[str, Any]) -> dict[str, Any]:
+    """Losses in the same form, with as much less data; no other runs where that changes nothing."""
+    found, batches = [], len(task.build(0).train_loader)
+    for fraction, losses in zip(FRACTIONS, content["losses"], strict=True):
+        short = shortened(task, fraction)
+        count = shortened_epoch(batches, short.train_steps, task.train_steps)
+        build = functools.partial(_with_batches, task.build, count)
+        fewer = dataclasses.replace(short, build=build)
+        rows = (_row(fewer, seed, content["units"]) for seed in SEEDS)
+        found.append(losses if count is None else list(rows))
+    return {"updates_per_epoch": batches, "thinned": found}
+
+
+def _with_batches(build: Callable[[int], Problem], count: int | None, seed: int) -> Problem:
+    """The problem with the first batches of its first pass as all of its training data."""
+    problem = build(seed)
+    batches = list(itertools.islice(problem.train_loader, count))
+    return dataclasses.replace(problem, train_loader=cast(Loader, batches))
+
+
+def shortened(task: Task, fraction: float) -> Task:
+    """The task with its schedule compressed to a fraction of its length."""
+    return dataclasses.replace(task, train_steps=max(2, round(task.train_steps * fraction)))
+
+
+def _row(short: Task, seed: int, units: list[int]) -> list[float | None]:
     row: list[float | None] = []
     for unit in units:
         dead = len(row) >= DEAD and row[-DEAD:] == [None] * DEAD

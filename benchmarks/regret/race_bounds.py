@@ -3,15 +3,19 @@
 ``python -m benchmarks.regret.race_bounds`` takes, on the tables of ``benchmarks.regret.horizons``,
 the bottom of all recorded rates at 1/64 ... 1/1 of the planned length, moves it down by a number
 of decades per decade of length, and judges it by the oracle. The drift is the best one of the
-other tasks with the same kind of schedule (constant or not), or of the task itself. In a third
-column the drift is predicted for every task from what its own shorter runs show: how far the bottom
-has moved over the last two lengths, and how much the best loss still gains from one length to the
-next; the prediction is fitted to the other tasks. Such a grid costs ten times a race; the race is
-to be compared with it.
+other tasks with the same kind of schedule (constant or not), or of the task itself; or two drifts
+of all other tasks, one per decade of new data and one per decade of passes over the same data,
+since a longer run has more of one or of the other. In a further column the drift is predicted for
+every task from what its own shorter runs show: how far the bottom has moved over the last two
+lengths, and how much the best loss still gains from one length to the next; the prediction is
+fitted to the other tasks. All of it is done twice: with short runs on all data, and with short
+runs on as much less data, so that they see each example as often as the planned run does. Such a
+grid costs ten times a race; the race is to be compared with it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -24,31 +28,42 @@ from benchmarks.regret.horizons import FRACTIONS
 from benchmarks.regret.oracle import regret
 from benchmarks.regret.race_replay import Recorded, recorded
 from benchmarks.results_file import write_json
+from lrsearch.methods.race_design import shortened_epoch
 
 SHIFTS = tuple(np.arange(-0.3, 0.31, 0.05).round(2).tolist())
 Floats = npt.NDArray[np.float64]
-DRIFTS = tuple(np.arange(-0.4, 1.21, 0.1).round(1).tolist())
+DATA = {"losses": "all data", "thinned": "less data"}
+DRIFTS = tuple((np.arange(-4, 13) / 10.0).tolist())
 
 
 def main() -> None:
     """Entry point."""
-    records = recorded()
-    content: dict[str, Any] = {"environment": environment("numpy")}
-    rows = []
+    found = {data: _by_length(recorded(losses), losses) for losses, data in DATA.items()}
+    print("wrote", write_json("race_bounds", {"environment": environment("numpy"), **found}))
+    lengths = next(iter(found.values()))
+    rows = [
+        [length, data, *by_length[length].values()]
+        for length in lengths
+        for data, by_length in found.items()
+    ]
+    head = ["length", "short runs on", *lengths["1/1"]]
+    write_between_markers(ROOT / "docs/research/race.md", "bounds", table(head, rows))
+
+
+def _by_length(records: list[Recorded], losses: str) -> dict[str, dict[str, Any]]:
+    content = {}
     for place, fraction in enumerate((*FRACTIONS, 1.0)):
         drifts = {drift: _by_task(records, place, drift, fraction) for drift in DRIFTS}
         left_out, own = _chosen(records, drifts)
-        row = {
+        content[f"1/{round(1 / fraction)}"] = {
             "no drift": round(float(np.mean([np.mean(v) for v in drifts[0.0].values()])), 4),
             "drift of other tasks": round(float(np.mean(left_out)), 4),
             "worst": round(max(left_out), 3),
+            **_apart(records, place, fraction, thinned=losses == "thinned"),
             **_predicted(records, place),
             "drift of the task itself": round(float(np.mean(own)), 4),
         }
-        content[f"1/{round(1 / fraction)}"] = row
-        rows.append([f"1/{round(1 / fraction)}", *row.values()])
-    print("wrote", write_json("race_bounds", content))
-    write_between_markers(ROOT / "docs/research/race.md", "bounds", table(["length", *row], rows))
+    return content
 
 
 def _by_task(
@@ -86,6 +101,37 @@ def _chosen(
         left_out += drifts[others][task]
         own += drifts[itself][task]
     return left_out, own
+
+
+def _apart(records: list[Recorded], place: int, fraction: float, thinned: bool) -> dict[str, float]:
+    """Regrets with the two drifts that are best on other tasks: of new data, and of passes."""
+    bottoms = np.array([_bottom(*record.rows[place][1:]) for record in records])
+    passes = np.array([_missing_passes(record, fraction, thinned) for record in records])
+    data = -math.log10(fraction) - passes
+    pairs = list(itertools.product(DRIFTS, DRIFTS))
+    regrets = np.array([_regrets(records, bottoms - d * data - p * passes) for d, p in pairs])
+    tasks = np.array([record.oracle.task for record in records])
+    left_out = np.empty(len(records))
+    for task in np.unique(tasks):
+        own = tasks == task
+        left_out[own] = regrets[np.argmin(regrets[:, ~own].mean(axis=1)), own]
+    of_data, of_passes = pairs[int(np.argmin(regrets.mean(axis=1)))]
+    if fraction == 1.0:  # nothing to drift over
+        of_data = of_passes = 0.0
+    return {
+        "of data and of passes": round(float(left_out.mean()), 4),
+        "worst of these": round(float(left_out.max()), 3),
+        "best of data": of_data,
+        "best of passes": of_passes,
+    }
+
+
+def _missing_passes(record: Recorded, fraction: float, thinned: bool) -> float:
+    """Passes over the data that the planned run makes, over those of a shorter one, in log10."""
+    steps, whole = record.oracle.steps, record.updates_per_epoch
+    updates = max(2, round(steps * fraction))
+    fewer = shortened_epoch(whole, updates, steps) if thinned else None
+    return math.log10(max(1.0, steps / whole) / max(1.0, updates / (fewer or whole)))
 
 
 def _predicted(records: list[Recorded], place: int) -> dict[str, float | str]:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from benchmarks.environment import environment
 from benchmarks.finetune import horizons as finetune_horizons
 from benchmarks.finetune import oracle as finetune_oracle
+from benchmarks.finetune.tasks import BATCH, EXAMPLES
 from benchmarks.finetune.tasks import TASKS as FINETUNINGS
 from benchmarks.markdown import ROOT, table, write_between_markers
 from benchmarks.regret import horizons
@@ -45,14 +46,23 @@ from lrsearch.core.search import Plan, Probe
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.surface import Kernel, Reach
 from lrsearch.methods import race_track
+from lrsearch.methods.race_design import Design
 
 FloatArray = npt.NDArray[np.float64]
 
 BUDGETS = (0.3, 1.0, 3.0)
 SHIFTS = (0.0, -0.3, 0.15, -0.15, 0.3)  # decades by which the scout's answer is moved
+FINE_EPOCH = EXAMPLES // BATCH  # updates in a pass over the data of a fine-tuning
 CELL = 0.2  # decades between the recorded rates
 FOLDS, PROPOSALS = 3, 60
-KEPT = ("scout", "shortest", "resamplings", "error", "error_drift")  # constants not chosen
+KEPT = (
+    "scout",
+    "shortest",
+    "fewest",
+    "resamplings",
+    "error",
+    "error_drift",
+)  # constants not chosen
 # What a regret, the mean of the worst twentieth and an excess are worth, by budget: the targets.
 WORTH = {0.3: (0.03, 1.0, 2.5), 1.0: (0.01, 0.3, 1.0), 3.0: (0.004, 0.1, 0.5)}
 WHOLE = ("coarse", "lanes", "last_lanes")  # numbers that stay whole
@@ -61,9 +71,9 @@ SHIFTED = (  # constants that may be zero or negative: moved, not multiplied
     *("above", "below", "under_dead", "rise", "slack"),
 )
 
-Constants = tuple[race_track.Design, Kernel, Reach]
+Constants = tuple[Design, Kernel, Reach]
 START: Constants = (  # round numbers, from which the choice sets out
-    race_track.Design(
+    Design(
         coarse=7,
         coarse_apart=0.7,
         below_top=0.1,
@@ -86,6 +96,7 @@ START: Constants = (  # round numbers, from which the choice sets out
         resamplings=0,
     ),
     Kernel(
+        fresh=0.5,
         progress=1.5,
         progress_scale=0.8,
         rate=0.4,
@@ -100,6 +111,8 @@ START: Constants = (  # round numbers, from which the choice sets out
         progress_trend=10.0,
         noise=0.05,
         short=2.0,
+        rough=1.0,
+        rough_rise=1.0,
         focus=0.3,
         floor=0.025,
     ),
@@ -115,6 +128,7 @@ class Recorded:
     schedule: str
     seed: int
     scouts: dict[str, list[float]]
+    updates_per_epoch: int
     rows: tuple[tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]], ...]
 
     def loss(self, lr: float, steps: int) -> float:
@@ -148,30 +162,36 @@ class Recorded:
         return float(losses[np.argmin(np.abs(rates - x))])
 
 
-def recorded() -> list[Recorded]:
-    """Every task and seed for which there is a table that fits the oracle."""
+def recorded(losses: str = "thinned") -> list[Recorded]:
+    """Every task and seed for which there is a table that fits the oracle.
+
+    Args:
+        losses: which ones: ``"thinned"``, of short runs on as much data as a race lets them see,
+            or ``"losses"``, on all of it. To the fine-tunings it is the same.
+    """
     found: list[Recorded] = []
     for task in TASKS:
         path, oracle = horizons.FOLDER / f"{task.name}.json", load_oracle(task)
-        found += _recorded(path, oracle, task.schedule)
+        found += _recorded(path, oracle, task.schedule, losses)
     for fine in FINETUNINGS:
         path = finetune_horizons.FOLDER / f"{fine.name}.json"
-        found += _recorded(path, finetune_oracle.load_oracle(fine), "linear")
+        found += _recorded(path, finetune_oracle.load_oracle(fine), "linear", "losses")
     return found
 
 
-def _recorded(path: pathlib.Path, oracle: Oracle, schedule: str) -> Iterator[Recorded]:
+def _recorded(path: pathlib.Path, oracle: Oracle, schedule: str, losses: str) -> Iterator[Recorded]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["hash"] != oracle.hash:
         raise SystemExit(f"{path.name} is stale: run the module named horizons beside its folder")
     for number, seed in enumerate(SEEDS):
         rows = [
-            _row(math.log(fraction), content["units"], losses[number], oracle, number)
-            for fraction, losses in zip(content["fractions"], content["losses"], strict=True)
+            _row(math.log(fraction), content["units"], by_seed[number], oracle, number)
+            for fraction, by_seed in zip(content["fractions"], content[losses], strict=True)
         ]
         units = [5.0 * math.log10(lr) for lr in oracle.lrs]
         rows.append(_row(0.0, units, [row[number] for row in oracle.losses], oracle, number))
-        yield Recorded(oracle, schedule, seed, content["scouts"][number], tuple(rows))
+        scouts, epoch = content["scouts"][number], content.get("updates_per_epoch", FINE_EPOCH)
+        yield Recorded(oracle, schedule, seed, scouts, epoch, tuple(rows))
 
 
 def _row(length: float, units: Any, losses: Any, oracle: Oracle, number: int) -> Any:
@@ -182,7 +202,13 @@ def _row(length: float, units: Any, losses: Any, oracle: Oracle, number: int) ->
 
 def replay(budget: float, record: Recorded, shift: float = 0.0) -> tuple[Suggestion, float]:
     """Return the race's answer, and its cost in planned runs."""
-    plan = Plan(record.oracle.steps, record.schedule, can_evaluate=True)
+    plan = Plan(
+        record.oracle.steps,
+        record.schedule,
+        record.updates_per_epoch,
+        can_evaluate=True,
+        can_shorten_epochs=True,
+    )
     script = race_track.Track(budget, (None, None), plan, record.oracle.steps).script()
     spent = 0
     try:
