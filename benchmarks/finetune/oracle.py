@@ -47,7 +47,7 @@ FOLDER = pathlib.Path(__file__).parent / "oracles"
 SEEDS = (0, 1, 2, 3, 4)
 NEAR = 0.1  # regret up to which a rate gets further seeds
 ERROR = 0.015  # standard error of its mean loss that is wanted, as a share of what can be gained
-MOST = 40  # seeds
+MOST = 120  # seeds
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
 
 Row = tuple[float | None, ...]

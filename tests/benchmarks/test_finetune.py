@@ -25,7 +25,7 @@ from benchmarks.finetune.contestants import (
     find,
     next_token_loss,
 )
-from benchmarks.finetune.oracle import FOLDER, SEEDS, imprecise, load_oracle
+from benchmarks.finetune.oracle import FOLDER, MOST, SEEDS, imprecise, load_oracle
 from benchmarks.finetune.tasks import TASKS, by_name, make_trainer, shortened
 from benchmarks.regret.contestants.contestant import Answer
 from benchmarks.regret.oracle import Oracle, regret
@@ -265,7 +265,7 @@ def swept(spread: float, seeds: int = 5) -> Oracle:
 def test_rates_near_the_bottom_want_seeds_until_the_noise_is_small_beside_the_gain() -> None:
     assert imprecise(swept(0.01)) == []
     assert imprecise(swept(0.5)) == [2, 3, 4]
-    assert imprecise(swept(0.5, seeds=40)) == []  # enough is enough
+    assert imprecise(swept(0.5, seeds=MOST)) == []  # enough is enough
 
 
 def test_a_rate_that_has_fewer_seeds_than_its_neighbours_catches_up_first() -> None:
