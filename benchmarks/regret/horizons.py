@@ -127,14 +127,16 @@ def _thinned(task: Task, content: dict[str, Any]) -> dict[str, Any]:
     for fraction, losses in zip(FRACTIONS, content["losses"], strict=True):
         short = shortened(task, fraction)
         count = shortened_epoch(batches, short.train_steps, task.train_steps)
+        if count is None:
+            found.append(losses)
+            continue
         build = functools.partial(_with_batches, task.build, count)
         fewer = dataclasses.replace(short, build=build)
-        rows = (_row(fewer, seed, content["units"]) for seed in SEEDS)
-        found.append(losses if count is None else list(rows))
+        found.append([_row(fewer, seed, content["units"]) for seed in SEEDS])
     return {"updates_per_epoch": batches, "thinned": found}
 
 
-def _with_batches(build: Callable[[int], Problem], count: int | None, seed: int) -> Problem:
+def _with_batches(build: Callable[[int], Problem], count: int, seed: int) -> Problem:
     """The problem with the first batches of its first pass as all of its training data."""
     problem = build(seed)
     batches = list(itertools.islice(problem.train_loader, count))

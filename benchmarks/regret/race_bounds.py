@@ -28,7 +28,7 @@ from benchmarks.regret.horizons import FRACTIONS
 from benchmarks.regret.oracle import regret
 from benchmarks.regret.race_replay import Recorded, recorded
 from benchmarks.results_file import write_json
-from lrsearch.methods.race_design import shortened_epoch
+from lrsearch.methods.race_design import passes, shortened_epoch
 
 SHIFTS = tuple(np.arange(-0.3, 0.31, 0.05).round(2).tolist())
 Floats = npt.NDArray[np.float64]
@@ -106,10 +106,10 @@ def _chosen(
 def _apart(records: list[Recorded], place: int, fraction: float, thinned: bool) -> dict[str, float]:
     """Regrets with the two drifts that are best on other tasks: of new data, and of passes."""
     bottoms = np.array([_bottom(*record.rows[place][1:]) for record in records])
-    passes = np.array([_missing_passes(record, fraction, thinned) for record in records])
-    data = -math.log10(fraction) - passes
+    repeats = np.array([_missing_passes(record, fraction, thinned) for record in records])
+    data = -math.log10(fraction) - repeats
     pairs = list(itertools.product(DRIFTS, DRIFTS))
-    regrets = np.array([_regrets(records, bottoms - d * data - p * passes) for d, p in pairs])
+    regrets = np.array([_regrets(records, bottoms - d * data - p * repeats) for d, p in pairs])
     tasks = np.array([record.oracle.task for record in records])
     left_out = np.empty(len(records))
     for task in np.unique(tasks):
@@ -131,7 +131,7 @@ def _missing_passes(record: Recorded, fraction: float, thinned: bool) -> float:
     steps, whole = record.oracle.steps, record.updates_per_epoch
     updates = max(2, round(steps * fraction))
     fewer = shortened_epoch(whole, updates, steps) if thinned else None
-    return math.log10(max(1.0, steps / whole) / max(1.0, updates / (fewer or whole)))
+    return math.log10(passes(steps, whole) / passes(updates, fewer or whole))
 
 
 def _predicted(records: list[Recorded], place: int) -> dict[str, float | str]:

@@ -178,7 +178,8 @@ def search(
 
     Args:
         trainable: see :class:`lrsearch.core.trainable.Trainable`. Three optional attributes
-            are used when present: ``updates_per_epoch`` (for ladders counted in epochs),
+            are used when present: ``updates_per_epoch`` (for ladders counted in epochs and, beside
+            a method ``shorten_epochs``, for the short lanes of races),
             ``multipliers`` (learning rate of each parameter group over that of the first) and
             ``leads`` (whether this process shows progress, where several search together).
         method: as in :func:`find_lr`; the other arguments too.

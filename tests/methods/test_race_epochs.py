@@ -91,7 +91,7 @@ def test_a_lane_counts_as_shorter_ones_only_where_they_would_see_the_same(
 
 
 class Memorising(Judged):
-    """Passes over few batches in a fixed order; the best rate falls with their number."""
+    """A quadratic whose noise comes again with every short epoch."""
 
     updates_per_epoch = 50
     most: int | None = None

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lrsearch
+from lrsearch.errors import InvalidArgument
 from lrsearch.pytorch.trainable import TorchTrainable
 from tests.pytorch.fingerprint import fingerprint
 from tests.pytorch.problems import loader, network
@@ -57,6 +58,14 @@ def test_an_epoch_is_counted_in_updates_not_in_batches() -> None:
     trainable = numbered(accumulate=2)
     trainable.shorten_epochs(2)
     assert seen(trainable, 5) == [*whole[:2], *whole[:2], *whole[:1]]
+
+
+@pytest.mark.parametrize("updates", [0, -1, 1.5])
+def test_an_epoch_without_updates_is_refused(updates: float) -> None:
+    trainable = numbered()
+    with pytest.raises(InvalidArgument, match="updates"):
+        trainable.shorten_epochs(updates)  # type: ignore[arg-type]
+    assert seen(trainable, 12) == seen(numbered(), 12)
 
 
 def test_restoring_brings_all_data_back() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, npt.NDArray[np.float64])
 _CELL = 0.02  # decades between the peaks at which the surface is read
 
 
@@ -103,7 +104,7 @@ class Kernel:
             + self.progress_trend * np.outer(progress, progresses)
         )
 
-    def wear(self, length: Any, repeats: Any) -> Any:
+    def wear(self, length: Number, repeats: Number) -> Number:
         """Return how far a run goes towards overfitting: by new data less than by the same again.
 
         Args:

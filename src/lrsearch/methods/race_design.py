@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DESIGN", "Design", "shortened_epoch"]
+__all__ = ["DESIGN", "Design", "passes", "shortened_epoch"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,8 @@ def shortened_epoch(updates_per_epoch: int | None, updates: int, train_steps: in
         return None
     fewer = max(DESIGN.fewest, round(updates_per_epoch * updates / train_steps))
     return fewer if fewer < min(updates_per_epoch, updates) else None
+
+
+def passes(updates: int, updates_per_epoch: int | None) -> float:
+    """Return how often a run of so many updates sees each example: once at least."""
+    return 1.0 if updates_per_epoch is None else max(1.0, updates / updates_per_epoch)

@@ -22,7 +22,7 @@ from lrsearch.core.search import Plan, Probe
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.surface import LossSurface, Run, fit_surface, resampled_best
-from lrsearch.methods.race_design import DESIGN, shortened_epoch
+from lrsearch.methods.race_design import DESIGN, passes, shortened_epoch
 from lrsearch.methods.range_test import RangeTest
 
 __all__ = ["DESIGN", "Script", "Track"]
@@ -259,8 +259,7 @@ class Track:
 
     def _passes(self, updates: int) -> float:
         """How often a run of this length sees each example."""
-        data = self._updates_per_epoch(updates) or self.plan.updates_per_epoch or math.inf
-        return max(1.0, updates / data)
+        return passes(updates, self._updates_per_epoch(updates) or self.plan.updates_per_epoch)
 
     def _halves(self, updates: int) -> tuple[int, ...]:
         """Lengths of the shorter runs that a run of this length contains, if it does."""
@@ -292,18 +291,18 @@ class Track:
     def _answer(self, surface: LossSurface) -> Suggestion:
         bounds = [math.log10(bound) for bound in self.bounds if bound is not None]
         edge = any(abs(bound - surface.centre) < 1e-9 for bound in bounds)
-        passes = self._passes(self.train_steps)
-        beyond = surface.beyond(self.train_steps, passes)
+        seen = self._passes(self.train_steps)
+        beyond = surface.beyond(self.train_steps, seen)
         below = DESIGN.answer_below + DESIGN.answer_drift * beyond
         # At a bound the best lies beyond it, and no drift leads back inside.
-        best = surface.best(self.train_steps, passes)
+        best = surface.best(self.train_steps, seen)
         peak = surface.centre if edge else self._bounded(best - below)
         likely = (
             resampled_best(
                 self.runs,
                 self.start_loss,
                 self.train_steps,
-                passes,
+                seen,
                 draws=DESIGN.resamplings,
                 seed=self.plan.seed,
                 held_out=self.plan.can_evaluate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lrsearch.errors import During, InvalidArgument
@@ -58,27 +58,32 @@ class BatchStream:
         self._name = name
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
-        self.position = Position(0, 0)  # of the batch that `next` returns next
+        self._number = self._index = 0
+        self._most: int | None = None
         self.generators = generators_of(loader)
         self._epochs = Epochs(loader)
         self.length = _checked_length(loader, name, may_be_empty)
+
+    @property
+    def position(self) -> Position:
+        """The place of the batch that :meth:`next` returns next."""
+        return Position(self._number, self._index, self._most)
 
     def seek(self, position: Position) -> None:
         """Go to a position; the batches before it are read again only when needed."""
         if position != self.position or self._iterator is not None:
             self._iterator = None
-            self.position = position
+            self._number, self._index, self._most = position.number, position.index, position.most
             self._epochs.restore()
 
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
         batch = self._next_of_pass()
         if batch is _NOTHING:
-            if self.position.index == 0:
+            if self._index == 0:
                 raise _empty(self._name)
-            self._iterator = None
-            following = self.position.number + (self.position.most is None)
-            self.position = replace(self.position, number=following, index=0)
+            self._iterator, self._index = None, 0
+            self._number += self._most is None
             batch = self._next_of_pass()
             if batch is _NOTHING:
                 raise _once(self._name)
@@ -121,22 +126,21 @@ class BatchStream:
 
     def _next_of_pass(self) -> Any:
         """Return the next batch of this pass, ``_NOTHING`` when it is over."""
-        if self.position.index == self.position.most:
+        if self._index == self._most:
             return _NOTHING
         with self._reading:
             if self._iterator is None:
-                self._iterator = self._begin_pass(skip=self.position.index)
+                self._iterator = self._begin_pass(skip=self._index)
             batch = next(self._iterator, _NOTHING)
         if batch is not _NOTHING:
-            self.position = replace(self.position, index=self.position.index + 1)
+            self._index += 1
         return batch
 
     def _begin_pass(self, skip: int) -> Iterator[Any]:
         before = read_random_state(self.generators)
-        number = self.position.number
-        seed_everything(_mix(self._seed, number), self.generators)
+        seed_everything(_mix(self._seed, self._number), self.generators)
         try:
-            iterator = _own_iterator(self._loader, number)
+            iterator = _own_iterator(self._loader, self._number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrsearch.core.grid import whole
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
 from lrsearch.pytorch.batches import BatchStream, Position
@@ -149,7 +150,8 @@ class TorchTrainable:
 
     def shorten_epochs(self, updates: int) -> None:
         """Go on with the first updates' batches of this pass, again and again."""
-        self._batches.seek(replace(self._batches.position, most=updates * self._accumulate))
+        most = whole("updates", updates, 1) * self._accumulate
+        self._batches.seek(replace(self._batches.position, most=most))
 
     @property
     def why_not(self) -> str:
