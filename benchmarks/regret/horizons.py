@@ -116,7 +116,7 @@ def table(task: Task) -> dict[str, Any]:
         "fractions": FRACTIONS,
         "units": units,  # log10(lr) in steps of 0.2
         "scouts": _scouts(task),
-        "losses": [[_row(each, seed, units) for seed in SEEDS] for each in short],
+        "losses": [[row(each, seed, units) for seed in SEEDS] for each in short],
     }
     return {**content, **_thinned(task, content)}
 
@@ -130,13 +130,13 @@ def _thinned(task: Task, content: dict[str, Any]) -> dict[str, Any]:
         if count is None:
             found.append(losses)
             continue
-        build = functools.partial(_with_batches, task.build, count)
+        build = functools.partial(with_batches, task.build, count)
         fewer = dataclasses.replace(short, build=build)
-        found.append([_row(fewer, seed, content["units"]) for seed in SEEDS])
+        found.append([row(fewer, seed, content["units"]) for seed in SEEDS])
     return {"updates_per_epoch": batches, "thinned": found}
 
 
-def _with_batches(build: Callable[[int], Problem], count: int, seed: int) -> Problem:
+def with_batches(build: Callable[[int], Problem], count: int, seed: int) -> Problem:
     """The problem with the first batches of its first pass as all of its training data."""
     problem = build(seed)
     batches = list(itertools.islice(problem.train_loader, count))
@@ -148,25 +148,27 @@ def shortened(task: Task, fraction: float) -> Task:
     return dataclasses.replace(task, train_steps=max(2, round(task.train_steps * fraction)))
 
 
-def _row(short: Task, seed: int, units: list[int]) -> list[float | None]:
-    row: list[float | None] = []
+def row(short: Task, seed: int, units: list[int]) -> list[float | None]:
+    """Final losses at these rates; above several that diverge, all do."""
+    found: list[float | None] = []
     for unit in units:
-        dead = len(row) >= DEAD and row[-DEAD:] == [None] * DEAD
+        dead = len(found) >= DEAD and found[-DEAD:] == [None] * DEAD
         loss = None if dead else final_loss(short, 10.0 ** (unit / 5), seed)
-        row.append(None if loss is None else float(f"{loss:.6g}"))
-    return row
+        found.append(None if loss is None else float(f"{loss:.6g}"))
+    return found
 
 
 def _scouts(task: Task) -> list[dict[str, list[float]]]:
     """Losses of the scouts of races, by seed and by the number of rates of the climb."""
-    return [dict(_scout(task, seed, budget) for budget in SCOUTS) for seed in SEEDS]
+    return [dict(scout(task, seed, budget) for budget in SCOUTS) for seed in SEEDS]
 
 
-def _scout(task: Task, seed: int, budget: float) -> tuple[str, list[float]]:
-    scout = ScoutOf(Race(budget))
+def scout(task: Task, seed: int, budget: float) -> tuple[str, list[float]]:
+    """The number of rates and the losses of a scout."""
+    first = ScoutOf(Race(budget))
     plan = Plan(task.train_steps, task.schedule, can_evaluate=True)
-    (curve,) = run_search(trainable_of(task, seed), scout, plan).curves
-    return scout.rates(task.train_steps), [float(f"{min(loss, 1e30):.6g}") for loss in curve.loss]
+    (curve,) = run_search(trainable_of(task, seed), first, plan).curves
+    return first.rates(task.train_steps), [float(f"{min(loss, 1e30):.6g}") for loss in curve.loss]
 
 
 def trainable_of(task: Task, seed: int) -> TorchTrainable:

@@ -68,7 +68,7 @@ WORTH = {0.3: (0.03, 1.0, 2.5), 1.0: (0.01, 0.3, 1.0), 3.0: (0.004, 0.1, 0.5)}
 WHOLE = ("coarse", "lanes", "last_lanes")  # numbers that stay whole
 SHIFTED = (  # constants that may be zero or negative: moved, not multiplied
     *("below_top", "ahead", "lift", "answer_below", "answer_drift", "usual_drift", "short"),
-    *("above", "below", "under_dead", "rise", "slack"),
+    *("above", "below", "under_dead", "under_best", "longer", "slack"),
 )
 
 Constants = tuple[Design, Kernel, Reach]
@@ -115,8 +115,18 @@ START: Constants = (  # round numbers, from which the choice sets out
         rough_rise=1.0,
         focus=0.3,
         floor=0.025,
+        doubt=0.5,
     ),
-    Reach(above=0.2, below=0.3, under_dead=0.2, fall=1.0, rise=0.0, slack=0.15, lift=0.05),
+    Reach(
+        above=0.2,
+        below=0.3,
+        under_dead=0.2,
+        under_best=0.1,
+        longer=1.0,
+        fall=1.0,
+        slack=0.15,
+        lift=0.05,
+    ),
 )
 
 
@@ -185,16 +195,17 @@ def _recorded(path: pathlib.Path, oracle: Oracle, schedule: str, losses: str) ->
         raise SystemExit(f"{path.name} is stale: run the module named horizons beside its folder")
     for number, seed in enumerate(SEEDS):
         rows = [
-            _row(math.log(fraction), content["units"], by_seed[number], oracle, number)
+            losses_of(math.log(fraction), content["units"], by_seed[number], oracle, number)
             for fraction, by_seed in zip(content["fractions"], content[losses], strict=True)
         ]
         units = [5.0 * math.log10(lr) for lr in oracle.lrs]
-        rows.append(_row(0.0, units, [row[number] for row in oracle.losses], oracle, number))
+        rows.append(losses_of(0.0, units, [row[number] for row in oracle.losses], oracle, number))
         scouts, epoch = content["scouts"][number], content.get("updates_per_epoch", FINE_EPOCH)
         yield Recorded(oracle, schedule, seed, scouts, epoch, tuple(rows))
 
 
-def _row(length: float, units: Any, losses: Any, oracle: Oracle, number: int) -> Any:
+def losses_of(length: float, units: Any, losses: Any, oracle: Oracle, number: int) -> Any:
+    """One row of :class:`Recorded`: of a length's logarithm, with the oracle's seed `number`."""
     cap = 3.0 * oracle.initial[number]
     values = np.array([cap if loss is None else min(loss, cap) for loss in losses])
     return length, np.array(units) / 5.0, values
@@ -233,7 +244,8 @@ def _curve(probe: Probe, record: Recorded, shift: float) -> Curve:
         lrs = lrs[: max(1, len(lrs) // 3)]
         return Curve(lrs, np.full(len(lrs), np.nan), Stop.NOT_FINITE, probe.lane)
     evaluations = tuple(zip(ends, ended, strict=True))
-    return Curve(lrs, np.ones(len(lrs)), lane=probe.lane, evaluations=evaluations)
+    fallen = np.linspace(start, ended[-1], len(lrs))
+    return Curve(lrs, fallen, lane=probe.lane, evaluations=evaluations)
 
 
 def shipped() -> Constants:

@@ -1,16 +1,15 @@
 """Replay the range test on recorded climbs and short runs, with each task left out in turn.
 
-``--record`` trains every task, three seeds: a climb of four updates per decade and one of twenty,
-both until divergence, and runs of 12, 24 and 48 updates at constant learning rates a quarter of a
-decade apart, with their held-out losses. Without it, the recorded losses are read by the range
-test's own code, and by simpler rules, and the tables of docs/research/range-test.md are written.
-The regret of each answer comes from the oracle. Constants that were chosen on these very tasks
-flatter; in "task left out", each task is judged by the constants that are best on the others.
+What ``benchmarks.regret.range_record`` recorded is read by the range test's own code, and by
+simpler rules, and the tables of docs/research/range-test.md are written. The regret of each answer
+comes from the oracle. Constants that were chosen on these very tasks flatter; in "task left out",
+each task is judged by the constants that are best on the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import math
@@ -25,16 +24,13 @@ import numpy.typing as npt
 
 from benchmarks.environment import environment
 from benchmarks.markdown import ROOT, table, write_between_markers
-from benchmarks.regret.oracle import SEEDS, Oracle, load_oracle, regret
-from benchmarks.regret.problem import Task
+from benchmarks.regret.oracle import Oracle, load_oracle, regret
 from benchmarks.regret.tasks import TASKS
 from benchmarks.results_file import write_json
 from lrsearch.core import short_runs
 from lrsearch.core.climb import divergence
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.fall import fit_fall
-from lrsearch.core.outcome import Status
-from lrsearch.core.search import Plan, Probe, run_search
 from lrsearch.core.stopping import StopRule, Watch
 from lrsearch.methods import range_test
 
@@ -77,58 +73,6 @@ class Recorded:
         return Curve([lr] * 3, [float(loss)] * 3, evaluations=evaluations)  # type: ignore[arg-type]
 
 
-def record(task: Task, seed: int) -> dict[str, Any]:
-    """Train one task with one seed and return its losses, ``None`` where they were not finite."""
-    from benchmarks.regret.contestants.contestant import seed_everything
-    from benchmarks.regret.horizons import trainable_of
-
-    trainable = trainable_of(task, seed)
-    seed_everything(seed)
-    rule = StopRule(patience=range_test._PATIENCE)
-    climb = _trained(trainable, np.geomspace(1e-8, 1e4, 48), rule)
-    leaps = _trained(trainable, np.geomspace(1e-8, 1e4, 25), StopRule())
-    top = math.log10(leaps.lr[-1])
-    slow = _trained(trainable, 10.0 ** np.arange(top - 6.0, top + 0.5, 0.05), StopRule())
-    first = round(4 * top) / 4 + 0.5 - SPACING * (LANES - 1)
-    rows = []
-    for lane in range(LANES):
-        lr = 10.0 ** (first + SPACING * lane)
-        run = [_trained(trainable, np.full(n, lr), StopRule(divergence=False)) for n in LENGTHS]
-        training = [float(np.mean(r.loss[-max(2, len(r) // 3) :])) for r in run]
-        rows.append(training + [r.evaluations[-1][1] if r.evaluations else math.nan for r in run])
-    table_ = np.array(rows).T
-    return {
-        "climb": _numbers(climb.loss),
-        "slow": [float(slow.lr[0]), *_numbers(slow.loss)],
-        "first": first,
-        "training": [_numbers(row) for row in table_[: len(LENGTHS)]],
-        "held_out": [_numbers(row) for row in table_[len(LENGTHS) :]],
-    }
-
-
-@dataclass(frozen=True)
-class _Once:
-    """A method that makes one probe."""
-
-    probe: Probe
-    name: str = "once"
-
-    def next_probes(self, curves: Any, plan: Plan) -> tuple[Probe, ...]:
-        return () if curves else (self.probe,)
-
-    def conclude(self, curves: Any, plan: Plan) -> Any:
-        return range_test._none(Status.NO_SIGNAL, self.name)
-
-
-def _trained(trainable: Any, lrs: Floats, rule: StopRule) -> Curve:
-    probe = Probe(0, tuple(lrs.tolist()), rule, evaluate=True)
-    return run_search(trainable, _Once(probe), Plan()).curves[0]
-
-
-def _numbers(values: Any) -> list[float | None]:
-    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in np.asarray(values).tolist()]
-
-
 def recorded() -> list[Recorded]:
     """Everything that was recorded."""
     content = json.loads(RECORDED.read_text(encoding="utf-8"))
@@ -136,7 +80,7 @@ def recorded() -> list[Recorded]:
     for task in TASKS:
         oracle = load_oracle(task)
         if content[task.name]["hash"] != oracle.hash:
-            raise SystemExit(f"{task.name} is stale: run python -m {__spec__.name} --record")
+            raise SystemExit(f"{task.name} is stale: run benchmarks.regret.range_record")
         found += [_one(oracle, seed) for seed in content[task.name]["seeds"]]
     return found
 
@@ -188,6 +132,15 @@ def best_run(one: Recorded) -> float:
     """The best of the three short runs."""
     reading = _read(one, 24, False)
     return math.log10(reading.lrs[reading.best])
+
+
+def best_of_all(length: int, one: Recorded) -> float:
+    """The best of all recorded runs of a length, on held-out data: many times the updates."""
+    return float(one.x[np.nanargmin(one.held_out[LENGTHS.index(length)])])
+
+
+def _every(length: int) -> str:
+    return f"best of {LANES} runs of {length} updates, {LANES * length:,} in all"
 
 
 def weighted(one: Recorded, length: int, held_out: bool) -> float:
@@ -256,7 +209,13 @@ def _offset_rule(records: list[Recorded], rule: Callable[[Recorded], float]) -> 
         ]
     )
     best = OFFSETS[int(np.argmin(rows.mean(axis=1)))]
-    return {"decades added": best, **_summary(_left_out(records, rows))}
+    tasks = np.array([one.oracle.task for one in records])
+    own = [rows[:, tasks == task].mean(axis=1).min() for task in np.unique(tasks)]
+    return {
+        "decades added": best,
+        **_summary(_left_out(records, rows)),
+        "own constant": round(float(np.mean(own)), 3),
+    }
 
 
 def _shipped(records: list[Recorded], length: int, held_out: bool) -> dict[str, Any]:
@@ -281,22 +240,14 @@ def _late(climb: Curve) -> bool:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("benchmarks.regret.range_replay", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="train and store the losses first")
-    if parser.parse_args().record:
-        content = {
-            task.name: {
-                "hash": load_oracle(task).hash,
-                "seeds": [record(task, seed) for seed in SEEDS],
-            }
-            for task in TASKS
-        }
-        save(content)
+    parser.parse_args()
     records = recorded()
-    simple = {
+    simple: dict[str, Callable[[Recorded], float]] = {
         "a fixed distance below divergence": below_divergence,
         "middle of the fall, 20 updates per decade": middle_of_fall,
         "between that and divergence": middle_and_end,
         "best of three runs of 24 updates": best_run,
+        **{_every(length): functools.partial(best_of_all, length) for length in LENGTHS},
     }
     found: dict[str, Any] = {
         "environment": environment("numpy", "torch"),
@@ -315,25 +266,24 @@ def main() -> None:
     write_between_markers(ROOT / "docs/research/range-test.md", "replay", page(found))
 
 
-def save(content: dict[str, Any]) -> None:
-    """Write the recorded losses, one task per line."""
-    lines = [f'"{name}":{json.dumps(row, separators=(",", ":"))}' for name, row in content.items()]
-    RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
 def page(found: dict[str, Any]) -> str:
     """The tables of the research page."""
     figures = ("mean", "median", "90th percentile", "worst")
-    rows = [
-        [name, f"{row['decades added']:+.2f} decades", *(row[figure] for figure in figures)]
+    rows: list[list[Any]] = [
+        [
+            name,
+            f"{row['decades added']:+.2f} decades",
+            *(row[figure] for figure in figures),
+            row["own constant"],
+        ]
         for name, row in found["rules"].items()
     ]
     rows += [
-        [f"three runs of {name}", choice, *(row[choice][figure] for figure in figures)]
+        [f"three runs of {name}", choice, *(row[choice][figure] for figure in figures), ""]
         for name, row in found["shipped"].items()
         for choice in row
     ]
-    return table(["read", "constants", *figures], rows)
+    return table(["read", "constants", *figures, "mean by its own constant"], rows)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,12 @@ logger = logging.getLogger(__name__)
 MOST = 60  # points of a sweep; more means that the task is ill posed
 
 
-def sweep_task(task: Task) -> Oracle:
+def sweep_task(task: Task, digest: str | None = None) -> Oracle:
     """Train the planned run at every lr of the sweep with every seed.
+
+    Args:
+        task: gives the run.
+        digest: hash of what decides it; that of a task of the benchmark when ``None``.
 
     Raises:
         RuntimeError: the sweep does not end within `MOST` lrs.
@@ -45,7 +49,9 @@ def sweep_task(task: Task) -> Oracle:
         rows[unit] = tuple(None if loss is None else _rounded(loss) for loss in losses)
         points[unit] = _point(rows[unit], initial)
         logger.info("%s lr=%g losses=%s", task.name, unit_lr(unit), rows[unit])
-    return _finished(task, initial, rows, points, time.process_time() - began)
+    return _finished(
+        task, digest or task_hash(task), initial, rows, points, time.process_time() - began
+    )
 
 
 def _point(row: tuple[float | None, ...], initial: tuple[float, ...]) -> Point:
@@ -57,6 +63,7 @@ def _point(row: tuple[float | None, ...], initial: tuple[float, ...]) -> Point:
 
 def _finished(
     task: Task,
+    digest: str,
     initial: tuple[float, ...],
     rows: dict[int, tuple[float | None, ...]],
     points: dict[int, Point],
@@ -74,7 +81,7 @@ def _finished(
     }
     return Oracle(
         task=task.name,
-        hash=task_hash(task),
+        hash=digest,
         steps=task.train_steps,
         seeds=SEEDS,
         initial=initial,

@@ -154,7 +154,7 @@ class TestHardCases:
         answer = race(Judged(curvature=(1.0, 1.0)), 400, budget=3.0)
         assert min(loss for c in answer.curves for _, loss in c.evaluations) < 1e-20
         assert answer.status is Status.FOUND
-        assert 0.05 < answer.lr < 2.0
+        assert abs(1.0 - answer.lr) ** (2 * 400) < 1e-6  # of its loss, the planned run keeps
 
     def test_a_held_out_loss_that_rises_in_every_lane_gives_no_answer(self) -> None:
         class Overfits(Quadratic):
@@ -230,19 +230,28 @@ class TestHardCases:
         class Noisy(Quadratic):
             """Learns at once at any rate; what is measured afterwards is noise alone."""
 
+            salt = b""
+
             def evaluate(self) -> float:
                 if (self.weights == self.start).all():
                     return 2.0
-                return zlib.crc32(self.weights.tobytes()) / 2.0**32
+                return zlib.crc32(self.weights.tobytes() + self.salt) / 2.0**32
 
             def step(self, lr: float) -> float:
                 super().step(lr)
                 return 1.0
 
-        wide = race(Noisy(curvature=(0.1, 1.0), noise=0.1), 300)
-        clear = race(Judged(curvature=(0.1, 1.0), noise=0.1), 300)
-        assert math.log10(wide.high / wide.low) > 1.0
-        assert math.log10(wide.high / wide.low) > math.log10(clear.high / clear.low)
+        def width(trainable: Quadratic) -> float:
+            answer = race(trainable, 300)
+            return math.log10(answer.high / answer.low)
+
+        widths = []
+        for salt in range(5):
+            noisy = Noisy(curvature=(0.1, 1.0), noise=0.1)
+            noisy.salt = bytes([salt])
+            widths.append(width(noisy))
+        assert np.median(widths) > 0.9
+        assert np.median(widths) > width(Judged(curvature=(0.1, 1.0), noise=0.1))
 
     def test_an_optimum_far_below_divergence_is_reached(self) -> None:
         """Overfits at all but tiny rates, though it diverges only at large ones."""

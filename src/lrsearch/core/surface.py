@@ -37,6 +37,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 Number = TypeVar("Number", float, npt.NDArray[np.float64])
 _CELL = 0.02  # decades between the peaks at which the surface is read
+_DRAWS = 1000  # of the surface, for the peak of least regret
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Kernel:
     rough_rise: float = 1.3  # powers of ten by which it grows per decade of the rate
     focus: float = 0.517  # transformed loss above the best at which the noise has doubled
     floor: float = 0.0409  # share of the fall below which losses count as equal
+    doubt: float = 0.4  # share of the surface's standard deviation that is believed
 
     def __call__(self, points: FloatArray, others: FloatArray) -> FloatArray:
         """Return the prior covariance of the surface at two sets of points, ``(n, m)``.
@@ -121,10 +123,11 @@ class Reach:
     above: float = 0.35  # beyond the highest rate that was tried
     below: float = 0.332  # beyond the lowest
     under_dead: float = 0.416  # below a rate at which training failed
+    under_best: float = 0.1  # or below the best of the longest runs, if that is higher
+    longer: float = 0.8  # in addition, per decade by which a run is longer than these
     fall: float = 0.527  # per decade of length, below the best of the longest runs
-    rise: float = 0.0  # the same above it
     slack: float = 0.322  # in addition to the fall
-    lift: float = 0.05  # in addition to the rise
+    lift: float = 0.05  # above the best of the longest runs
 
 
 KERNEL, REACH = Kernel(), Reach()
@@ -145,6 +148,7 @@ class LossSurface:
         lowest, highest: log10 of the peaks between which it may be read at any length.
         points: peak, length and passes of the runs, in log10, relative to that run, ``(n, 3)``.
         weights: of their covariances with any point, in its mean.
+        precision: inverse of the covariance of what they ended at, ``(n, n)``.
     """
 
     centre: float
@@ -154,17 +158,45 @@ class LossSurface:
     highest: float
     points: FloatArray
     weights: FloatArray
+    precision: FloatArray
 
     def best(self, updates: int, passes: float = 1.0) -> float:
         """Return log10 of the peak at which such runs have the least loss."""
+        grid, at = self._within_reach(updates, passes, _CELL)
+        return float(grid[np.argmin(KERNEL(at, self.points) @ self.weights)])
+
+    def least_regret(self, updates: int, passes: float = 1.0) -> float:
+        """Return log10 of the peak from which the least loss is expected to be lost.
+
+        Where the surface is not sure, or rises on one side of its best more than on the other, that
+        is not where it is lowest. The surface is drawn many times, in as far as it is uncertain;
+        each draw has a best peak of its own, and the loss at every other one lies above by its
+        regret.
+        """
+        grid, at = self._within_reach(updates, passes, 2.0 * _CELL)
+        cross = KERNEL(at, self.points)
+        values, vectors = np.linalg.eigh(KERNEL(at, at) - cross @ self.precision @ cross.T)
+        # The symmetric root, which does not depend on the signs of the vectors.
+        root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+        normal = np.random.default_rng(0).normal(size=(len(grid), _DRAWS))
+        draws = (cross @ self.weights)[:, None] + KERNEL.doubt * root @ normal
+        shares = _share(np.minimum(draws, 1.0))
+        regrets = np.minimum(shares - shares.min(axis=0), 1.0).mean(axis=1)
+        return float(grid[np.argmin(regrets)])
+
+    def _within_reach(
+        self, updates: int, passes: float, cell: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Peaks at which runs of this length may be read, and where they lie on the surface."""
         longer = math.log10(updates) - self.longest
-        high = min(self.highest, self.centre + REACH.rise * longer + REACH.lift)
+        high = max(self.highest, self.centre - REACH.under_best - REACH.longer * longer)
+        high = min(high, self.centre + REACH.lift)
         low = max(self.lowest, self.centre - REACH.fall * longer - REACH.slack)
-        grid = np.arange(min(low, high - 0.5 * _CELL), high + 1e-9, _CELL)
+        grid = np.arange(min(low, high - 0.5 * cell), high + 1e-9, cell)
         repeats = math.log10(passes) - self.repeats
-        at = np.stack([grid - self.centre, *np.full((2, len(grid)), [[longer], [repeats]])], axis=1)
-        mean = KERNEL(at, self.points) @ self.weights
-        return float(grid[np.argmin(mean)])
+        return grid, np.stack(
+            [grid - self.centre, np.full_like(grid, longer), np.full_like(grid, repeats)], axis=1
+        )
 
     def beyond(self, updates: int, passes: float = 1.0) -> float:
         """Return by how many decades such runs go further than the longest one, in wear."""
@@ -209,6 +241,7 @@ def fit_surface(
     covariance = KERNEL(points, points) + np.diag(KERNEL.noise**2 * doubts)
     if not held_out:
         covariance += KERNEL.level * (updates[:, None] == updates[None, :])
+    precision = np.asarray(np.linalg.inv(covariance))
     centre, longest, repeats = map(float, best)
     return LossSurface(
         centre=centre,
@@ -217,7 +250,8 @@ def fit_surface(
         lowest=float(points[:, 0].min()) + centre - REACH.below,
         highest=min(float(points[:, 0].max()) + centre + REACH.above, _unstable(runs, good)),
         points=points,
-        weights=np.asarray(np.linalg.solve(covariance, values - values.mean())),
+        weights=precision @ (values - values.mean()),
+        precision=precision,
     )
 
 
@@ -253,6 +287,11 @@ def _transformed(losses: FloatArray, start_loss: float) -> FloatArray:
     """Map the best loss to 0 and the start loss to 1, on a scale that is finer at the bottom."""
     share = (losses - losses.min()) / (start_loss - losses.min())
     return np.asarray(np.log1p(share / KERNEL.floor) / math.log1p(1.0 / KERNEL.floor))
+
+
+def _share(values: FloatArray) -> FloatArray:
+    """The inverse of that: 0 at the best loss, 1 at the start loss."""
+    return np.asarray(KERNEL.floor * np.expm1(values * math.log1p(1.0 / KERNEL.floor)))
 
 
 def _unstable(runs: Sequence[Run], good: Sequence[Run]) -> float:

@@ -5,7 +5,7 @@ updates; then few lanes around the best run longer and longer ones. Where the pl
 many passes over its data, they are cut down as the updates are, so that a lane sees each example
 as often as that run does: it begins to overfit where that would. All that the lanes ended at goes
 into one model of the loss over learning rate and length, which says where the next lanes start
-and, in the end, which peak is best for the whole length.
+and, in the end, at which peak the whole length is expected to lose the least.
 
 Sources: successive refinement after K. Jamieson, A. Talwalkar, "Non-stochastic Best Arm
 Identification and Hyperparameter Optimization", arXiv 1502.07943 (successive halving); losses

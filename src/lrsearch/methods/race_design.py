@@ -33,8 +33,8 @@ class Design:
     early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
     ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
     lift: float = 0.1  # decades by which a rung is centred above its likely best
-    answer_below: float = 0.045  # decades: too high costs more than too low
-    answer_drift: float = 0.149  # in addition, per decade of wear beyond the longest lanes
+    answer_below: float = 0.03  # decades: a cliff may be near
+    answer_drift: float = 0.2  # in addition, per decade of wear beyond the longest lanes
     resamplings: int = 100  # of the lanes, for the interval
     error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
     error_drift: float = 0.45  # in addition, per decade of wear beyond the longest lanes

@@ -295,7 +295,7 @@ class Track:
         beyond = surface.beyond(self.train_steps, seen)
         below = DESIGN.answer_below + DESIGN.answer_drift * beyond
         # At a bound the best lies beyond it, and no drift leads back inside.
-        best = surface.best(self.train_steps, seen)
+        best = surface.least_regret(self.train_steps, seen)
         peak = surface.centre if edge else self._bounded(best - below)
         likely = (
             resampled_best(
