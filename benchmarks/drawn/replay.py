@@ -20,7 +20,8 @@ from benchmarks.environment import environment
 from benchmarks.markdown import ROOT, table, write_between_markers
 from benchmarks.regret.horizons import FRACTIONS
 from benchmarks.regret.oracle import SEEDS, Oracle
-from benchmarks.regret.race_replay import BUDGETS, FloatArray, Recorded, figures, losses_of
+from benchmarks.regret.race_records import FloatArray, Recorded, losses_of
+from benchmarks.regret.race_replay import BUDGETS, figures
 from benchmarks.results_file import write_json
 
 LEAST = 0.1  # of the loss before training that a run must gain to be judged

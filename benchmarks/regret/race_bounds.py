@@ -26,7 +26,7 @@ from benchmarks.environment import environment
 from benchmarks.markdown import ROOT, table, write_between_markers
 from benchmarks.regret.horizons import FRACTIONS
 from benchmarks.regret.oracle import regret
-from benchmarks.regret.race_replay import Recorded, recorded
+from benchmarks.regret.race_records import Recorded, recorded
 from benchmarks.results_file import write_json
 from lrsearch.methods.race_design import passes, shortened_epoch
 

@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 from benchmarks.finetune.tasks import TASKS as FINETUNINGS
 from benchmarks.regret import race_replay
 from benchmarks.regret.oracle import SEEDS, regret
-from benchmarks.regret.race_replay import Recorded, recorded, replay
+from benchmarks.regret.race_records import Recorded, recorded, replay
 from benchmarks.regret.tasks import TASKS
 
 

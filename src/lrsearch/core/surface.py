@@ -163,7 +163,11 @@ class LossSurface:
     def best(self, updates: int, passes: float = 1.0) -> float:
         """Return log10 of the peak at which such runs have the least loss."""
         grid, at = self._within_reach(updates, passes, _CELL)
-        return float(grid[np.argmin(KERNEL(at, self.points) @ self.weights)])
+        return float(grid[np.argmin(self.mean_at(at))])
+
+    def mean_at(self, points: FloatArray) -> FloatArray:
+        """Return the transformed loss that is expected at points, ``(n, 3)``, up to a constant."""
+        return np.asarray(KERNEL(points, self.points) @ self.weights)
 
     def least_regret(self, updates: int, passes: float = 1.0) -> float:
         """Return log10 of the peak from which the least loss is expected to be lost.
