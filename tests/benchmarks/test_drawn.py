@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from benchmarks.drawn import leftover
+from benchmarks.drawn import gap, leftover
 from benchmarks.drawn.build import task
 from benchmarks.drawn.record import spec_hash, stored
 from benchmarks.drawn.replay import recorded
@@ -90,3 +90,17 @@ def test_what_a_race_knows_are_numbers() -> None:
     assert len(races) == len(SHIFTS)
     assert all(np.isfinite(race.known).all() for race in races)
     assert all(0.0 <= race.regret() <= 1.0 for race in races)
+
+
+def test_the_gap_is_measured_at_every_length_and_rate() -> None:
+    gaps = np.array(gap.gaps_of(3))
+    assert gaps.shape == (len(gap.FRACTIONS), len(gap.AROUND))
+    assert ((gaps >= -1.0) & (gaps <= 2.0)).all()
+
+
+def test_what_can_be_predicted_is_explained_and_noise_is_not() -> None:
+    random = np.random.default_rng(0)
+    known, noise = random.normal(size=(100, 2)), random.normal(size=100)
+    for make in gap.REGRESSIONS.values():
+        assert gap._explained(make(), known, known[:, 0]) > 0.8
+        assert gap._explained(make(), known, noise) < 0.2
