@@ -1,4 +1,4 @@
-"""Training runs drawn at random, on which the constants of the package are chosen.
+"""Training runs drawn at random: a second opinion on the race, beside the regret benchmark.
 
-None of them is a task of the regret benchmark: what is chosen here is judged there.
+None of them is a task of that benchmark, and no constant of the package was fitted to them.
 """

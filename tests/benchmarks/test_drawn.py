@@ -20,20 +20,9 @@ from benchmarks.regret.race_records import replay
 from benchmarks.regret.race_replay import SHIFTS
 from benchmarks.regret.tasks import TASKS
 from lrsearch.core.schedule import SHAPES
+from tests.benchmarks.first_steps import first_steps
 
 NUMBERS = range(100)
-
-
-def first_steps(number: int, seed: int, count: int = 3) -> list[float]:
-    problem = task(number).build(seed)
-    losses = []
-    for _, (inputs, targets) in zip(range(count), problem.train_loader, strict=False):
-        loss = problem.loss_fn(problem.model(inputs), targets)
-        problem.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        problem.optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_the_draws_cover_what_can_be_drawn() -> None:
@@ -47,10 +36,10 @@ def test_the_draws_cover_what_can_be_drawn() -> None:
 
 @pytest.mark.parametrize("number", NUMBERS[::8])
 def test_a_drawn_run_is_repeated_bit_for_bit_and_depends_on_its_seed(number: int) -> None:
-    losses = first_steps(number, seed=1)
+    losses = first_steps(task(number), seed=1)
     assert all(math.isfinite(loss) for loss in losses)
-    assert losses == first_steps(number, seed=1)
-    assert losses != first_steps(number, seed=2) or draw(number).pretrained
+    assert losses == first_steps(task(number), seed=1)
+    assert losses != first_steps(task(number), seed=2) or draw(number).pretrained
 
 
 def test_a_pretrained_run_begins_at_the_same_weights_whatever_its_seed() -> None:

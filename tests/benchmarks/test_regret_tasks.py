@@ -12,20 +12,9 @@ from benchmarks.regret import data
 from benchmarks.regret.problem import Task, loaders
 from benchmarks.regret.tasks import TASKS, by_name, finetune
 from lrsearch.core.schedule import SHAPES
+from tests.benchmarks.first_steps import first_steps
 
 every_task = pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
-
-
-def first_steps(task: Task, seed: int, count: int = 3) -> list[float]:
-    problem = task.build(seed)
-    losses = []
-    for _, (inputs, targets) in zip(range(count), problem.train_loader, strict=False):
-        loss = problem.loss_fn(problem.model(inputs), targets)
-        problem.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        problem.optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_the_tasks_spread_over_optimizers_schedules_batches_and_lengths() -> None:
