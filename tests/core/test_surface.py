@@ -138,6 +138,13 @@ def test_the_least_regret_keeps_away_from_the_steeper_side() -> None:
     assert surface.least_regret(200) <= surface.best(200)
 
 
+def test_far_beyond_the_runs_the_least_regret_is_well_below_a_wall() -> None:
+    wall = [Run(x, 50, loss) for x, loss in [(-4.0, 2.0), (-3.0, 1.2), (-2.0, 1.0), (-1.0, 3.9)]]
+    surface = fit_surface(wall, start_loss=4.0)
+    assert surface is not None
+    assert surface.least_regret(800) < surface.best(800) - 0.2
+
+
 def test_the_least_regret_is_the_same_every_time() -> None:
     surfaces = [fit_surface(runs(limited_by_stability), start_loss=20.0) for _ in range(2)]
     answers = [surface.least_regret(800, passes(800)) for surface in surfaces if surface]
