@@ -31,7 +31,7 @@ from benchmarks.regret.problem import Loader, Problem, Task
 from benchmarks.regret.runs import final_loss
 from benchmarks.regret.tasks import TASKS, by_name
 from lrsearch.core.outcome import Status
-from lrsearch.core.search import Curves, Plan, Probe, run_search
+from lrsearch.core.search import Plan, Script, run_search
 from lrsearch.core.suggest import Suggestion
 from lrsearch.methods.race import Race
 from lrsearch.methods.race_design import shortened_epoch
@@ -51,17 +51,14 @@ class ScoutOf:
     race: Race
     name: str = "scout"
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        """That of the race, once."""
-        return () if curves else self.race.next_probes(curves, plan)
+    def search(self, plan: Plan) -> Script:
+        """Yield the scout of the race, and answer nothing."""
+        yield next(self.race.search(plan))
+        return Suggestion(math.nan, math.nan, math.nan, Status.NO_SIGNAL, "a scout", "scout")
 
     def rates(self, train_steps: int) -> str:
         """The number of rates of its climb."""
-        return str(len(self.race.next_probes({}, Plan(train_steps))[0].lrs))
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Nothing."""
-        return Suggestion(math.nan, math.nan, math.nan, Status.NO_SIGNAL, "a scout", "scout")
+        return str(len(next(self.race.search(Plan(train_steps)))[0].lrs))
 
 
 def main() -> None:

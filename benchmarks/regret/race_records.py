@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,9 @@ from benchmarks.regret import horizons
 from benchmarks.regret.oracle import SEEDS, Oracle, load_oracle
 from benchmarks.regret.tasks import TASKS
 from lrsearch.core.curve import Curve, Stop
-from lrsearch.core.search import Plan, Probe
-from lrsearch.core.suggest import Suggestion
-from lrsearch.methods.race_track import Track
+from lrsearch.core.outcome import Outcome
+from lrsearch.core.search import Plan, Probe, drive
+from lrsearch.methods.race import Race
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -117,14 +117,8 @@ def losses_of(length: float, units: Any, losses: Any, oracle: Oracle, number: in
     return length, np.array(units) / 5.0, values
 
 
-def replay(budget: float, record: Recorded, shift: float = 0.0) -> tuple[Suggestion, float]:
-    """Return the race's answer, and its cost in planned runs."""
-    _, answer, cost = played(budget, record, shift)
-    return answer, cost
-
-
-def played(budget: float, record: Recorded, shift: float = 0.0) -> tuple[Track, Suggestion, float]:
-    """Return a race when it is over, its answer, and its cost in planned runs."""
+def replay(budget: float, record: Recorded, shift: float = 0.0) -> Outcome:
+    """Return what the race says when it is over, and its cost in planned runs."""
     plan = Plan(
         record.oracle.steps,
         record.schedule,
@@ -132,24 +126,16 @@ def played(budget: float, record: Recorded, shift: float = 0.0) -> tuple[Track, 
         can_evaluate=True,
         can_shorten_epochs=True,
     )
-    track = Track(budget, (None, None), plan, record.oracle.steps)
-    script, spent = track.script(), 0
-    try:
-        probes = next(script)
-        while True:
-            curves = [_curve(probe, record, shift) for probe in probes]
-            spent += sum(len(curve) for curve in curves)
-            probes = script.send(curves)
-    except StopIteration as end:
-        conclude: Callable[[], Suggestion] = end.value
-        return track, conclude(), spent / record.oracle.steps
+    return drive(Race(budget=budget), plan, lambda probe: _curve(probe, record, shift))
 
 
 def _curve(probe: Probe, record: Recorded, shift: float) -> Curve:
     lrs, start = np.array(probe.lrs), record.oracle.initial[record.seed]
-    if probe.lane == 0:
+    if probe.role == "climb":
         losses = record.scout(lrs)
-        return Curve(lrs[: len(losses)] * 10.0**shift, losses, evaluations=((0, start),))
+        return Curve(
+            lrs[: len(losses)] * 10.0**shift, losses, evaluations=((0, start),), role=probe.role
+        )
     peak, ends = float(lrs.max()), (*probe.checkpoints, len(lrs))
     ended = [record.loss(peak, end) for end in ends]
     if ended[-1] > 2.99 * start:

@@ -42,7 +42,6 @@ KEPT = (
     "scout",
     "shortest",
     "fewest",
-    "resamplings",
     "error",
     "error_drift",
 )  # constants not chosen
@@ -76,7 +75,6 @@ START: Constants = (  # round numbers, from which the choice sets out
         lift=0.1,
         answer_below=0.05,
         answer_drift=0.1,
-        resamplings=0,
     ),
     Kernel(
         fresh=0.5,
@@ -139,12 +137,12 @@ def figures(
     rows = []
     for record in records:
         for shift in shifts:
-            answer, cost = replay(budget, record, shift)
+            answer = replay(budget, record, shift)
             lr = answer.lr if math.isfinite(answer.lr) else 1e30
             inside = answer.low <= record.oracle.best_lr <= answer.high
             width = math.log10(answer.high / answer.low) if answer.status.found else math.nan
             judged = regret(record.oracle, lr), excess(record.oracle, lr)
-            rows.append([*judged, cost, float(inside), width])
+            rows.append([*judged, answer.cost.runs, float(inside), width])
     return np.array(rows)
 
 

@@ -78,15 +78,13 @@ class _Once:
     probe: Probe
     name: str = "once"
 
-    def next_probes(self, curves: Any, plan: Plan) -> tuple[Probe, ...]:
-        return () if curves else (self.probe,)
-
-    def conclude(self, curves: Any, plan: Plan) -> Any:
-        return range_test._none(Status.NO_SIGNAL, self.name)
+    def search(self, plan: Plan) -> Script:
+        yield [self.probe]
+        return Suggestion(math.nan, math.nan, math.nan, Status.NO_SIGNAL, "recorded", self.name)
 
 
 def _trained(trainable: Any, lrs: Floats, rule: StopRule) -> Curve:
-    probe = Probe(0, tuple(lrs.tolist()), rule, evaluate=True)
+    probe = Probe(tuple(lrs.tolist()), "run", rule, evaluate=True)
     return run_search(trainable, _Once(probe), Plan()).curves[0]
 
 

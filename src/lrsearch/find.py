@@ -226,7 +226,7 @@ def _method(
             names = ", ".join(repr(word) for word in ("auto", *_METHODS))
             raise InvalidArgument.of("method", method, f"one of {names}, or a settings object")
         return _METHODS[name](**bounds)
-    if not callable(getattr(method, "next_probes", None)) or isinstance(method, type):
+    if not callable(getattr(method, "search", None)) or isinstance(method, type):
         raise InvalidArgument.of("method", method, "a name or a settings object like RangeTest()")
     if bounds:
         raise InvalidArgument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from lrsearch.core.curve import Stop
 from lrsearch.core.outcome import Status
-from lrsearch.core.search import Curves, Plan, Probe, Update, run_search
+from lrsearch.core.search import Plan, Probe, Script, Update, run_search
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.trainable import LanesFailed, ManyLanes, TooManyLanes
 from tests.core.toys import Judged
@@ -84,21 +84,15 @@ class Rounds:
 
     rounds: tuple[tuple[Probe, ...], ...]
     name: str = "rounds"
-    asked: list[Curves] = field(default_factory=list, compare=False)
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        self.asked.append(curves)
-        return (*self.rounds, ())[len(self.asked) - 1]
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+    def search(self, plan: Plan) -> Script:
+        for probes in self.rounds:  # noqa: UP028  (a tuple's iterator takes no curves)
+            yield probes
         return Suggestion(0.1, 0.1, 0.1, Status.FOUND, "as scripted", "rounds")
 
 
-def probes(*lrs: float, steps: int = 30, first: int = 0, **options: Any) -> tuple[Probe, ...]:
-    return tuple(
-        Probe(first + lane, (lr,) * steps, **{"evaluate": True, **options})
-        for lane, lr in enumerate(lrs)
-    )
+def probes(*lrs: float, steps: int = 30, **options: Any) -> tuple[Probe, ...]:
+    return tuple(Probe((lr,) * steps, **{"evaluate": True, **options}) for lr in lrs)
 
 
 def outcomes(*rounds: tuple[Probe, ...], **options: Any) -> tuple[Any, Any, LanedQuadratic]:
@@ -187,27 +181,18 @@ def test_a_trainable_that_declines_is_run_in_turn_and_says_why() -> None:
 
 
 def test_rounds_of_different_lengths_step_together_by_length() -> None:
-    first = (*probes(0.01, 0.1, steps=20), *probes(0.02, 0.05, steps=10, first=2))
-    ours, theirs, subject = outcomes(first, probes(0.03, 0.04, steps=40, first=4))
+    first = (*probes(0.01, 0.1, steps=20), *probes(0.02, 0.05, steps=10))
+    ours, theirs, subject = outcomes(first, probes(0.03, 0.04, steps=40))
     assert subject.asked == [(2, 20), (2, 10), (2, 40)]
     assert ours.curves == theirs.curves
 
 
 def test_single_and_kept_probes_run_alone() -> None:
     kept = probes(0.01, 0.1, keep=True)
-    alone = probes(0.05, first=2)
-    again = probes(0.01, 0.1)  # lanes 0 and 1 go on from where they stopped
-    ours, theirs, subject = outcomes(kept, alone, again)
+    ours, theirs, subject = outcomes(kept, probes(0.05))
     assert subject.asked == []
     assert ours.curves == theirs.curves
-    assert [len(curve) for curve in ours.curves] == [60, 60, 30]
-
-
-def test_lanes_between_two_parts_of_a_kept_run_do_not_disturb_it() -> None:
-    rounds = (probes(0.01, keep=True), probes(0.02, 0.03, first=1), probes(0.01))
-    ours, theirs, subject = outcomes(*rounds)
-    assert subject.asked == [(2, 30)]
-    assert ours.curves == theirs.curves
+    assert [len(curve) for curve in ours.curves] == [30, 30, 30]
 
 
 def test_the_observer_hears_of_every_update_of_every_lane() -> None:

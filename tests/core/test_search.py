@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lrsearch.core.curve import Stop
 from lrsearch.core.outcome import Status
-from lrsearch.core.search import Curves, Plan, Probe, Update, run_search
+from lrsearch.core.search import Plan, Probe, Script, Update, run_search
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import Suggestion
 from lrsearch.errors import InvalidArgument
@@ -28,21 +28,14 @@ class Rounds:
     rounds: tuple[tuple[Probe, ...], ...]
     name: str = "rounds"
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        steps = sum(len(curve) for curve in curves.values())
-        asked = 0
-        for probes in self.rounds:
-            if asked >= steps:
-                return probes
-            asked += sum(len(probe.lrs) for probe in probes)
-        return ()
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+    def search(self, plan: Plan) -> Script:
+        for probes in self.rounds:  # noqa: UP028  (a tuple's iterator takes no curves)
+            yield probes
         return Suggestion(0.1, 0.05, 0.2, Status.FOUND, "because", self.name)
 
 
-def probe(lane: int, lr: float, steps: int, **options: Any) -> Probe:
-    return Probe(lane, (lr,) * steps, **{"stop": FREE, **options})
+def probe(lr: float, steps: int, **options: Any) -> Probe:
+    return Probe((lr,) * steps, **{"stop": FREE, **options})
 
 
 def run(trainable: Any, *rounds: Any, **options: Any) -> Any:
@@ -60,7 +53,7 @@ def state(trainable: Any) -> str:
 @given(lr=st.floats(0.001, 0.15), steps=st.integers(1, 40), start=st.floats(0.1, 3.0))
 def test_a_lane_at_a_constant_lr_measures_the_closed_form(lr, steps, start) -> None:
     problem = Quadratic((1.0, 10.0), start)
-    (curve,) = run(problem, probe(0, lr, steps)).curves
+    (curve,) = run(problem, probe(lr, steps)).curves
     # The loss of an update is the one before it.
     expected = [float(problem.closed_form(lr, done)) for done in range(steps)]
     assert curve.loss.tolist() == pytest.approx(expected, rel=1e-9)
@@ -70,20 +63,20 @@ def test_the_recorded_lr_is_the_lr_used_at_every_update() -> None:
     # Fault 10: a peer records lrs that are not the lrs used, or that run past the end.
     lrs = tuple(np.geomspace(1e-4, 0.1, 37).tolist())
     problem = Quadratic(noise=0.1)
-    outcome = run(problem, (Probe(0, lrs, FREE), Probe(1, lrs[::-1], FREE)))
+    outcome = run(problem, (Probe(lrs, stop=FREE), Probe(lrs[::-1], stop=FREE)))
     assert [curve.lr.tolist() for curve in outcome.curves] == [list(lrs), list(lrs[::-1])]
     assert problem.lrs == [*lrs, *lrs[::-1]]
 
 
 def test_losses_are_kept_raw() -> None:
     losses = [3.0, -7.5, 1e9, 0.0, 2.25]
-    (curve,) = run(Scripted(losses), probe(0, 0.1, 5)).curves
+    (curve,) = run(Scripted(losses), probe(0.1, 5)).curves
     assert curve.loss.tolist() == losses
 
 
 def test_the_outcome_carries_what_the_method_said_and_what_it_cost() -> None:
     plan = Plan(train_steps=10, schedule="cosine", seed=7)
-    rounds = (probe(0, 0.1, 12, evaluate=True), probe(1, 0.2, 13, evaluate=True))
+    rounds = (probe(0.1, 12, evaluate=True), probe(0.2, 13, evaluate=True))
     outcome = run_search(Judged(), Rounds((rounds,)), plan)
     assert (outcome.lr, outcome.low, outcome.high) == (0.1, 0.05, 0.2)
     assert (outcome.status, outcome.why, outcome.rule) == (Status.FOUND, "because", "rounds")
@@ -97,17 +90,17 @@ def test_the_outcome_carries_what_the_method_said_and_what_it_cost() -> None:
 
 
 def test_without_a_planned_run_the_cost_in_runs_is_unknown() -> None:
-    assert run(Quadratic(), probe(0, 0.1, 3)).cost.runs is None
+    assert run(Quadratic(), probe(0.1, 3)).cost.runs is None
 
 
 def test_the_observer_sees_every_update_in_order() -> None:
     seen: list[Update] = []
-    outcome = run(Quadratic(), (probe(3, 0.1, 2), probe(1, 0.2, 3)), observer=seen.append)
+    outcome = run(Quadratic(), (probe(0.1, 2), probe(0.2, 3)), observer=seen.append)
     assert [(update.lane, update.done, update.asked) for update in seen] == [
-        (3, 1, 2), (3, 2, 2), (1, 1, 3), (1, 2, 3), (1, 3, 3)
+        (0, 1, 2), (0, 2, 2), (1, 1, 3), (1, 2, 3), (1, 3, 3)
     ]  # fmt: skip
-    assert [curve.lane for curve in outcome.curves] == [1, 3]
-    assert [update.loss for update in seen[2:]] == outcome.curves[0].loss.tolist()
+    assert [curve.lane for curve in outcome.curves] == [0, 1]
+    assert [update.loss for update in seen[2:]] == outcome.curves[1].loss.tolist()
 
 
 # ------------------------------------------------------------------------------ ending early
@@ -118,44 +111,33 @@ def test_the_observer_sees_every_update_in_order() -> None:
 def test_a_loss_that_is_not_finite_ends_the_lane_at_once_and_is_kept(bad, at) -> None:
     losses = [2.0] * at + [bad] + [2.0] * 20
     trainable = Scripted(losses)
-    (curve,) = run(trainable, probe(0, 0.1, 20)).curves
+    (curve,) = run(trainable, probe(0.1, 20)).curves
     assert len(curve) == at + 1
     assert repr(curve.loss[-1]) == repr(np.float64(bad))
     assert curve.stop is Stop.NOT_FINITE
 
 
 def test_the_other_lanes_go_on_after_one_diverged() -> None:
-    outcome = run(Quadratic(), (Probe(0, (0.9,) * 50), Probe(1, (0.1,) * 50)))
+    outcome = run(Quadratic(), (Probe((0.9,) * 50), Probe((0.1,) * 50)))
     assert outcome.curves[0].stop is Stop.DIVERGED
     assert len(outcome.curves[0]) < 50
     assert outcome.curves[1].stop is Stop.COMPLETED
     assert len(outcome.curves[1]) == 50
 
 
-def test_a_lane_that_goes_on_is_judged_against_all_that_it_learned() -> None:
-    losses = [*np.linspace(5.0, 1.0, 40), *[7.0] * 20]
-    one = run(Scripted(losses), Probe(0, (0.1,) * 60)).curves[0]
-    two = run(
-        Scripted(losses), Probe(0, (0.1,) * 40, keep=True), Probe(0, (0.1,) * 20, keep=True)
-    ).curves[0]
-    assert one == two
-    assert one.stop is Stop.DIVERGED
-
-
 def test_the_held_out_loss_is_measured_after_the_last_update() -> None:
     problem = Judged((1.0, 10.0))
-    rounds = (probe(0, 0.05, 7, evaluate=True, keep=True),), (probe(0, 0.05, 3, evaluate=True),)
-    (curve,) = run(problem, *rounds).curves
+    (curve,) = run(problem, probe(0.05, 10, evaluate=True, checkpoints=(7,))).curves
     assert [made for made, _ in curve.evaluations] == [7, 10]
     expected = [float(problem.closed_form(0.05, made)) for made in (7, 10)]
     assert [loss for _, loss in curve.evaluations] == pytest.approx(expected)
 
 
 def test_there_is_no_held_out_loss_of_a_broken_lane_or_without_the_means() -> None:
-    broken = run(Judged(), probe(0, 1e200, 50, evaluate=True)).curves[0]
+    broken = run(Judged(), probe(1e200, 50, evaluate=True)).curves[0]
     assert broken.stop is Stop.NOT_FINITE
     assert broken.evaluations == ()
-    assert run(Quadratic(), probe(0, 0.1, 5, evaluate=True)).curves[0].evaluations == ()
+    assert run(Quadratic(), probe(0.1, 5, evaluate=True)).curves[0].evaluations == ()
 
 
 @pytest.mark.parametrize(("problem", "can"), [(Quadratic, False), (Judged, True)])
@@ -163,9 +145,9 @@ def test_the_method_is_told_whether_there_is_a_held_out_loss(problem, can: bool)
     told = []
 
     class Curious(Rounds):
-        def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+        def search(self, plan: Plan) -> Script:
             told.append(plan.can_evaluate)
-            return ()
+            return super().search(plan)
 
     run_search(problem(), Curious(()), Plan())
     assert told == [can]
@@ -179,23 +161,11 @@ def test_every_lane_starts_from_the_same_state_and_sees_the_same_batches() -> No
     for _ in range(11):  # not a fresh trainable: it has velocity and a place in its data
         problem.step(0.01)
     problem.batches.clear()
-    outcome = run(problem, tuple(probe(lane, 0.01 * 2**lane, 20) for lane in range(4)))
+    outcome = run(problem, tuple(probe(0.01 * 2**lane, 20) for lane in range(4)))
     batches = np.array(problem.batches).reshape(4, 20)
     assert (batches == batches[0]).all()
     assert len({float(curve.loss[0]) for curve in outcome.curves}) == 1
     assert len({float(curve.loss[-1]) for curve in outcome.curves}) == 4
-
-
-@pytest.mark.parametrize("order", [(0, 1, 0, 1), (0, 1, 1, 0), (0, 0, 1, 1), (1, 0, 1, 0)])
-def test_kept_lanes_go_on_bit_exactly_in_any_order(order: tuple[int, ...]) -> None:
-    lrs = {0: 0.02, 1: 0.07}
-
-    def problem() -> Quadratic:
-        return Quadratic(np.geomspace(0.1, 10.0, 5), noise=0.3, momentum=0.9, seed=1)
-
-    whole = run(problem(), tuple(probe(lane, lrs[lane], 30) for lane in lrs))
-    pieces = run(problem(), *(probe(lane, lrs[lane], 15, keep=True) for lane in order))
-    assert pieces.curves == whole.curves
 
 
 class Shuffled(Quadratic):
@@ -210,7 +180,7 @@ def test_a_lane_sees_the_data_in_the_order_it_asks_for() -> None:
     before = state(problem)
     orders = (0, 1, 0, 2, 1)
     outcome = run(
-        problem, tuple(probe(lane, 0.05, 9, shuffle=order) for lane, order in enumerate(orders))
+        problem, tuple(probe(0.05, 9, shuffle=order) for lane, order in enumerate(orders))
     )
     seen = [curve.loss.tolist() for curve in outcome.curves]
     assert seen[0] == seen[2]
@@ -223,7 +193,7 @@ def test_another_order_is_refused_where_there_is_none() -> None:
     problem = Quadratic()
     before = state(problem)
     with pytest.raises(InvalidArgument, match=r"Probe\.shuffle: got 1, expected 0"):
-        run(problem, probe(0, 0.05, 3), probe(1, 0.05, 3, shuffle=1))
+        run(problem, probe(0.05, 3), probe(0.05, 3, shuffle=1))
     assert state(problem) == before
 
 
@@ -249,8 +219,8 @@ def test_a_lane_sees_as_much_of_the_data_as_it_asks_for() -> None:
     problem = Short()
     run(
         problem,
-        (probe(0, 0.1, 2, updates_per_epoch=3), probe(1, 0.1, 2)),
-        probe(2, 0.1, 1, updates_per_epoch=4),
+        (probe(0.1, 2, updates_per_epoch=3), probe(0.1, 2)),
+        probe(0.1, 1, updates_per_epoch=4),
     )
     assert problem.epochs == (3, 3, None, None, 4)
     assert problem.epoch is None
@@ -259,30 +229,20 @@ def test_a_lane_sees_as_much_of_the_data_as_it_asks_for() -> None:
 def test_a_part_of_the_data_is_refused_where_there_is_none() -> None:
     problem = Quadratic()
     with pytest.raises(InvalidArgument, match=r"Probe\.updates_per_epoch: got 2, expected None"):
-        run(problem, probe(0, 0.05, 3, updates_per_epoch=2))
+        run(problem, probe(0.05, 3, updates_per_epoch=2))
 
 
 def test_the_plan_knows_whether_a_part_of_the_data_can_be_trained_on() -> None:
     plans: list[Plan] = []
 
     class Asking(Rounds):
-        def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+        def search(self, plan: Plan) -> Script:
             plans.append(plan)
-            return super().conclude(curves, plan)
+            return super().search(plan)
 
     for problem in (Short(), Quadratic()):
-        run_search(problem, Asking(((probe(0, 0.1, 1),),)), Plan())
+        run_search(problem, Asking(((probe(0.1, 1),),)), Plan())
     assert [plan.can_shorten_epochs for plan in plans] == [True, False]
-
-
-def test_a_lane_that_was_not_kept_cannot_go_on() -> None:
-    problem = Quadratic()
-    before = state(problem)
-    with pytest.raises(InvalidArgument, match=r"Probe\.lane: got 0, expected a new lane"):
-        run(problem, probe(0, 0.1, 5), probe(1, 0.1, 5), probe(0, 0.1, 5))
-    with pytest.raises(InvalidArgument, match=r"Probe\.lane: got 0"):
-        run(problem, probe(0, 0.1, 5), probe(0, 0.1, 5))
-    assert state(problem) == before
 
 
 def test_one_lane_costs_one_snapshot_and_one_restore() -> None:
@@ -294,7 +254,7 @@ def test_one_lane_costs_one_snapshot_and_one_restore() -> None:
             return taken[-1]
 
     problem = Counting()
-    run(problem, probe(0, 0.1, 5, keep=True), probe(0, 0.1, 5, keep=True))
+    run(problem, probe(0.1, 5))
     assert len(taken) == 1
     assert len(problem.restored) == 1
     assert problem.restored[0] is taken[0]
@@ -334,7 +294,7 @@ ERRORS = [ValueError("mine"), KeyboardInterrupt(), SystemExit(3), MemoryError()]
 def test_an_error_in_any_step_restores_once_and_passes_on_as_it_is(error, at: int) -> None:
     trainable = Failing(at, error)
     before = state(trainable)
-    lanes = tuple(probe(lane, 0.01 * (lane + 1), 20, keep=True) for lane in range(3))
+    lanes = tuple(probe(0.01 * (lane + 1), 20) for lane in range(3))
     with pytest.raises(type(error)) as caught:
         run(trainable, lanes)
     assert caught.value is error
@@ -350,7 +310,7 @@ def test_an_error_in_the_held_out_loss_restores(error: BaseException) -> None:
     trainable = Failing(0, error, where="evaluate")
     before = state(trainable)
     with pytest.raises(type(error)):
-        run(trainable, probe(0, 0.05, 5, evaluate=True))
+        run(trainable, probe(0.05, 5, evaluate=True))
     assert state(trainable) == before
 
 
@@ -364,17 +324,16 @@ def test_an_error_in_the_observer_restores(error: BaseException) -> None:
             raise error
 
     with pytest.raises(type(error)):
-        run(trainable, probe(0, 0.05, 10), observer=observer)
+        run(trainable, probe(0.05, 10), observer=observer)
     assert state(trainable) == before
     assert len(trainable.restored) == 1
 
 
 def test_an_error_in_the_method_restores() -> None:
     class Confused(Rounds):
-        def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-            if curves:
-                raise RuntimeError("confused")
-            return (probe(0, 0.1, 5),)
+        def search(self, plan: Plan) -> Script:
+            yield (probe(0.1, 5),)
+            raise RuntimeError("confused")
 
     trainable = Quadratic()
     before = state(trainable)
@@ -401,7 +360,7 @@ def test_an_error_in_the_middle_of_the_restore_does_not_leave_half_a_state(
     problem = Interrupted(noise=0.1, momentum=0.9)
     before = state(problem)
     with pytest.raises(type(error)) as caught:
-        run(problem, Probe(0, (0.1,) * 5))
+        run(problem, Probe((0.1,) * 5))
     assert state(problem) == before
     assert getattr(caught.value, "__notes__", []) == []
 
@@ -412,7 +371,7 @@ def test_a_restore_that_cannot_be_done_says_that_the_state_is_not_back() -> None
             raise OSError("the snapshot is gone")
 
     with pytest.raises(OSError, match="gone") as caught:
-        run(Unrestorable(), Probe(0, (0.1,) * 5))
+        run(Unrestorable(), Probe((0.1,) * 5))
     assert "it is not back" in caught.value.__notes__[0]
 
 
@@ -440,26 +399,10 @@ def test_an_error_says_where_in_the_search_it_came_up(place: str, note: str) -> 
         if place == "observer" and update.lr == 0.3:
             raise OSError
 
-    probe = Probe(0, (0.1, 0.2, 0.3, 0.4, 0.5), StopRule(divergence=False), evaluate=True)
+    probe = Probe((0.1, 0.2, 0.3, 0.4, 0.5), stop=FREE, evaluate=True)
     with pytest.raises(OSError) as caught:
         run_search(Broken(curvature=(1.0,)), Rounds(((probe,),)), Plan(), observer)
     assert caught.value.__notes__ == [note]
-
-
-def test_a_lane_in_many_short_probes_is_judged_once_per_update(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    judged: list[float] = []
-    original = StopRule.update
-
-    def counted(self: StopRule, watch: Any, loss: float) -> Any:
-        judged.append(loss)
-        return original(self, watch, loss)
-
-    monkeypatch.setattr(StopRule, "update", counted)
-    rounds = [Probe(0, (0.01,), keep=True) for _ in range(50)]
-    outcome = run(Quadratic(), *rounds)
-    assert judged == outcome.curves[0].loss.tolist()
 
 
 def test_success_restores_weights_velocity_and_the_place_in_the_data() -> None:
@@ -474,18 +417,6 @@ def test_success_restores_weights_velocity_and_the_place_in_the_data() -> None:
     assert outcome.cost.steps > 30
     assert state(trainable) == before
     assert [trainable.step(0.02) for _ in range(20)] == [twin.step(0.02) for _ in range(20)]
-
-
-def test_the_method_concludes_after_everything_has_been_restored() -> None:
-    trainable = Quadratic()
-    before = state(trainable)
-
-    class Late(Rounds):
-        def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-            assert state(trainable) == before
-            return super().conclude(curves, plan)
-
-    assert run_search(trainable, Late(((probe(0, 0.1, 5),),)), Plan()).status.found
 
 
 # -------------------------------------------------------------------------------- the plan

@@ -35,6 +35,10 @@ class Curve:
         stop: why the lane ended.
         lane: number of the lane within its search.
         evaluations: ``(updates made, held-out loss)`` pairs in order, often empty.
+        parts: mean losses of equal parts of the held-out data in the last evaluation, shape
+            ``(parts,)``; empty where they are not known.
+        role: what the lane was for: ``"climb"``, ``"short run"``, ``"rung"``, ``"candidate"``,
+            ``"ladder"``, ``"zoom"``, or ``"baseline"``, whose weights do not move.
     """
 
     lr: FloatArray
@@ -42,6 +46,8 @@ class Curve:
     stop: Stop = Stop.COMPLETED
     lane: int = 0
     evaluations: tuple[tuple[int, float], ...] = ()
+    parts: tuple[float, ...] = ()
+    role: str = ""
 
     def __post_init__(self) -> None:
         for name in ("lr", "loss"):
@@ -52,6 +58,7 @@ class Curve:
             expected = f"as many as in lr, {self.lr.size}"
             raise InvalidArgument.of("Curve.loss", f"{self.loss.size} values", expected)
         object.__setattr__(self, "evaluations", tuple(map(tuple, self.evaluations)))
+        object.__setattr__(self, "parts", tuple(map(float, self.parts)))
 
     def __len__(self) -> int:
         return int(self.loss.size)
@@ -72,6 +79,8 @@ class Curve:
             self.stop,
             self.lane,
             _floats(self.evaluations).tobytes(),
+            _floats(self.parts).tobytes(),
+            self.role,
         )
 
     def finite(self) -> Curve:
@@ -79,16 +88,6 @@ class Curve:
         bad = ~np.isfinite(self.loss)
         end = int(np.argmax(bad)) if bad.any() else len(self)
         return replace(self, lr=self.lr[:end], loss=self.loss[:end])
-
-    def then(self, later: Curve) -> Curve:
-        """Return this curve continued by ``later``, which began where this one ended."""
-        return Curve(
-            np.concatenate([self.lr, later.lr]),
-            np.concatenate([self.loss, later.loss]),
-            later.stop,
-            self.lane,
-            self.evaluations + later.evaluations,
-        )
 
     def by_rung(self) -> Curve:
         """Return one point per distinct learning rate, ascending: the mean loss at it."""

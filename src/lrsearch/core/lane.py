@@ -7,55 +7,60 @@ from dataclasses import dataclass, field
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.stopping import StopRule, Watch
+from lrsearch.core.trainable import HeldOut
 
 __all__ = ["Lane", "Probe", "where"]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A piece of training that a method asks for.
+    """A piece of training that a method asks for; it begins at the state the search began in.
 
     Attributes:
-        lane: the lane to train. A lane number seen for the first time begins at the state
-            the search began in; a kept lane goes on from where it stopped.
         lrs: the learning rate of each update, in order.
+        role: what it is for, such as ``"climb"``: a word for those who read the curves.
         stop: when to end early.
         evaluate: measure the held-out loss after the last update.
-        checkpoints: updates of this probe after which to measure it too; 0 is before the first.
-        keep: remember the lane's state, so that a later probe can go on from it.
-        shuffle: number of the order of the data; another than 0 for new lanes only.
+        checkpoints: updates after which to measure it too; 0 is before the first.
+        keep: keep the state at the end, so that training can go on from it.
+        shuffle: number of the order of the data.
         updates_per_epoch: updates after which the data begin again, fewer than they last; or
-            ``None``: all data. For new lanes only.
+            ``None``: all data.
+        lane: its number within the search, given by the loop.
     """
 
-    lane: int
     lrs: tuple[float, ...]
+    role: str = ""
     stop: StopRule = field(default_factory=StopRule)
     evaluate: bool = False
     checkpoints: tuple[int, ...] = ()
     keep: bool = False
     shuffle: int = 0
     updates_per_epoch: int | None = None
+    lane: int = 0
 
 
 @dataclass
 class Lane:
-    """One probe and what it has measured so far, after the ``before`` updates of earlier ones."""
+    """One probe and what it has measured so far."""
 
     probe: Probe
     losses: list[float] = field(default_factory=list)
     watch: Watch = field(default_factory=Watch)
     evaluations: list[tuple[int, float]] = field(default_factory=list)
-    before: int = 0
+    parts: tuple[float, ...] = ()
 
     def take(self, loss: float) -> None:
         """Note the loss of one more update."""
         self.losses.append(loss)
         self.watch = self.probe.stop.update(self.watch, loss)
 
-    def take_held_out(self, loss: float) -> None:
+    def take_held_out(self, held_out: float | HeldOut) -> None:
         """Note the held-out loss of this moment."""
-        self.evaluations.append((self.before + len(self.losses), loss))
+        known = isinstance(held_out, HeldOut)
+        loss = float(held_out.loss if known else held_out)  # type: ignore[union-attr, arg-type]
+        self.parts = held_out.parts if known else ()  # type: ignore[union-attr]
+        self.evaluations.append((len(self.losses), loss))
 
     @property
     def ended(self) -> bool:
@@ -77,6 +82,8 @@ class Lane:
             self.watch.stop or Stop.COMPLETED,
             self.probe.lane,
             tuple(self.evaluations),
+            self.parts,
+            self.probe.role,
         )
 
 

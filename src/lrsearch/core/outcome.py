@@ -28,6 +28,12 @@ class Status(enum.Enum):
         "larger batches, check that the loss depends on the trained parameters, or keep the "
         "learning rate you have if the model is trained already."
     )
+    NO_EFFECT = (
+        "The loss is the same at every learning rate. Check that the optimizer steps the "
+        "parameters of this model, that its own lr is what it steps by (a wrapper around other "
+        "optimizers may keep theirs), that gradients reach the parameters (no detach, no dead "
+        "units, requires_grad) and that they are not all zero."
+    )
     DIVERGED = (
         "The loss diverged at every learning rate tried, without falling first. Lower min_lr, "
         "or check the loss, the data's scale and the initialisation."
@@ -44,6 +50,20 @@ class Status(enum.Enum):
     def found(self) -> bool:
         """Whether there is a learning rate to use."""
         return self in (Status.FOUND, Status.AT_EDGE)
+
+
+HELD_OUT_BROKEN = (
+    "The held-out loss is NaN or infinite before any training. Check the data of val_loader and "
+    "the loss on them."
+)
+
+
+def broken_batch(number: int) -> str:
+    """Say that a batch has no finite loss whatever the learning rate."""
+    return (
+        f"The loss of batch {number} is NaN or infinite whatever the learning rate. Check this "
+        "batch for NaN, and the loss for log(0) or a division by zero, or leave such batches out."
+    )
 
 
 @dataclass(frozen=True)

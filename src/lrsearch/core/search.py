@@ -1,16 +1,16 @@
 """The loop: the only place where anything is stepped or restored during a search.
 
-A method never touches a trainable. It is asked, with the curves measured so far, which
-probes to run next, and in the end what they say; both are pure functions. So the same
-method runs on a NumPy net, on a PyTorch model or on a table of recorded curves.
+A method never touches a trainable. It yields the probes that it wants run and is sent their
+curves, so the same method runs on a NumPy net, on a PyTorch model or on a table of recorded
+curves.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
@@ -18,14 +18,11 @@ from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.lockstep import try_together
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
-from lrsearch.core.stopping import Watch
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.trainable import Evaluable, ShortensEpochs, Shuffles, Trainable
 from lrsearch.errors import InvalidArgument, add_note
 
-__all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
-
-Curves = Mapping[int, Curve]
+__all__ = ["Method", "Observer", "Plan", "Probe", "Script", "Update", "drive", "run_search"]
 
 
 @dataclass(frozen=True)
@@ -54,20 +51,24 @@ class Plan:
             object.__setattr__(self, "train_steps", whole("train_steps", self.train_steps, 1))
 
 
+#: What a method does: it yields probes, is sent a curve for each, and returns the answer.
+Script: TypeAlias = Generator[Sequence[Probe], Sequence[Curve], Suggestion]
+
+
 class Method(Protocol):
-    """A way of searching: frozen settings whose two decisions are pure functions."""
+    """A way of searching: frozen settings, and one generator that reads from top to bottom."""
 
     @property
     def name(self) -> str:
         """The word by which ``method=`` knows it."""
         ...
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        """Return the probes to run next, given every curve so far; none when it is done."""
-        ...
+    def search(self, plan: Plan) -> Script:
+        """Yield probes to run, be sent their curves in the same order, and return the answer.
 
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Return what the curves say."""
+        Everything that a decision needs comes from the curves and the plan, so the same method
+        runs on a NumPy net, on a PyTorch model, on recorded curves and on a cluster.
+        """
         ...
 
 
@@ -115,12 +116,19 @@ def run_search(
     )
     origin = trainable.snapshot()
     lanes = _Lanes(trainable, origin)
-    curves: dict[int, Curve] = {}
+    curves: list[Curve] = []
     try:
-        while probes := method.next_probes(curves, plan):
-            for alike in lanes.alike(probes):
-                for curve in _run_probes(trainable, lanes, alike, curves, observer):
-                    curves[curve.lane] = curve
+        script = method.search(plan)
+        answer, probes = _advance(script, None)
+        while answer is None:
+            numbered = [replace(probe, lane=len(curves) + k) for k, probe in enumerate(probes)]
+            new: dict[int, Curve] = {}
+            for alike in _alike(numbered):
+                new |= {
+                    curve.lane: curve for curve in _run_probes(trainable, lanes, alike, observer)
+                }
+            curves += (new[probe.lane] for probe in numbered)
+            answer, probes = _advance(script, curves[len(curves) - len(numbered) :])
         if kept is not None:
             kept.update(lanes.kept())
     finally:
@@ -128,87 +136,92 @@ def run_search(
         # A traceback that somebody keeps should not keep a copy of the model too.
         lanes.forget()
         del origin
-    suggestion = method.conclude(curves, plan)
     return Outcome.of(
-        suggestion,
-        curves=tuple(curves[lane] for lane in sorted(curves)),
+        answer,
+        curves=tuple(curves),
         cost=_cost(curves, plan, time.perf_counter() - began),
         settings={**_settings(method, plan), "lanes": lanes.how},
     )
 
 
-class _Lanes:
-    """Which lane's state the trainable holds, and the states of the lanes that wait.
+def drive(method: Method, plan: Plan, measure: Callable[[Probe], Curve]) -> Outcome:
+    """Let ``method`` search what ``measure`` knows, such as recorded curves: nothing is trained.
 
-    A state is copied only when another lane takes its place, so that a search with one lane
-    holds one copy in all.
+    Args:
+        method: frozen settings.
+        plan: the planned run, and what can be measured.
+        measure: returns the curve of a probe; the probes are numbered.
     """
+    script, curves = method.search(plan), list[Curve]()
+    answer, probes = _advance(script, None)
+    while answer is None:
+        new = [measure(replace(probe, lane=len(curves) + k)) for k, probe in enumerate(probes)]
+        curves += new
+        answer, probes = _advance(script, new)
+    return Outcome.of(
+        answer,
+        curves=tuple(curves),
+        cost=_cost(curves, plan, 0.0),
+        settings=_settings(method, plan),
+    )
+
+
+def _advance(
+    script: Script, curves: Sequence[Curve] | None
+) -> tuple[Suggestion | None, Sequence[Probe]]:
+    """Return the answer, or the probes that the script asks for."""
+    try:
+        return None, next(script) if curves is None else script.send(curves)
+    except StopIteration as end:
+        return end.value, ()
+
+
+def _alike(probes: Sequence[Probe]) -> list[list[Probe]]:
+    """Return the probes in groups that may step together: equally long, on the same data."""
+    groups: dict[tuple[int | None, ...], list[Probe]] = {}
+    for probe in probes:
+        key = (len(probe.lrs), probe.lane if probe.keep else -1)
+        groups.setdefault((*key, probe.shuffle, probe.updates_per_epoch), []).append(probe)
+    return list(groups.values())
+
+
+class _Lanes:
+    """Whose state the trainable holds, and the states that are kept."""
 
     def __init__(self, trainable: Trainable[Any], origin: object) -> None:
         self._trainable = trainable
         self._origin = origin
-        self._waiting: dict[int, object] = {}
-        self._seen: set[int] = set()
+        self._kept: dict[int, object] = {}
         self._current: Probe | None = None
-        self.watches: dict[int, Watch] = {}  # what the stop rules know of each lane
         self.how = "in turn: never two alike at a time"
 
     def kept(self) -> dict[int, object]:
-        """Return the states of the lanes that could go on."""
+        """Return the states at the end of the probes that asked to keep them."""
         self.leave()
-        return dict(self._waiting)
+        return self._kept
 
     def forget(self) -> None:
         """Let go of every state."""
         self._origin = None
-        self._waiting.clear()
-
-    def alike(self, probes: Sequence[Probe]) -> list[list[Probe]]:
-        """Return the probes in groups whose lanes may step together: new and equally long."""
-        groups: dict[tuple[int | None, ...], list[Probe]] = {}
-        for probe in probes:
-            new = probe.lane not in self._seen and not probe.keep
-            lane = -1 if new else probe.lane
-            key = (len(probe.lrs), lane, probe.shuffle, probe.updates_per_epoch)
-            groups.setdefault(key, []).append(probe)
-        return list(groups.values())
+        self._kept = {}
 
     def begin(self, probe: Probe) -> None:
-        """Bring the trainable to where lanes with the data of this one begin."""
+        """Bring the trainable to where trials on the data of this one begin."""
         self.leave()
         self._choose_data(probe)
+
+    def enter(self, probe: Probe) -> None:
+        """Bring the trainable to where the probe begins, and remember that it is there."""
+        self.begin(probe)
+        self._current = probe
 
     def leave(self) -> None:
         """Bring the trainable back to where the search began."""
         last, self._current = self._current, None
         if last is not None:
             if last.keep:
-                self._waiting[last.lane] = self._trainable.snapshot()
+                self._kept[last.lane] = self._trainable.snapshot()
             self._trainable.restore(self._origin)
-
-    def done(self, probes: Sequence[Probe], how: str) -> None:
-        """Note that new lanes were trained, and how."""
-        self._seen.update(probe.lane for probe in probes)
-        self.how = how
-
-    def enter(self, probe: Probe) -> None:
-        """Bring the trainable into the state of the probe's lane."""
-        last, self._current = self._current, probe
-        goes_on = last is not None and last.lane == probe.lane and last.keep
-        if probe.lane in self._seen and not goes_on and probe.lane not in self._waiting:
-            raise InvalidArgument.of(
-                "Probe.lane", probe.lane, "a new lane, or one whose last probe had keep=True"
-            )
-        self._seen.add(probe.lane)
-        if goes_on:
-            return
-        if last is not None and last.keep:
-            self._waiting[last.lane] = self._trainable.snapshot()
-        waits = probe.lane in self._waiting
-        if last is not None or waits:
-            self._trainable.restore(self._waiting.pop(probe.lane, self._origin))
-        if not waits:
-            self._choose_data(probe)
 
     def _choose_data(self, probe: Probe) -> None:
         if probe.shuffle:
@@ -228,21 +241,17 @@ class _Lanes:
 
 
 def _run_probes(
-    trainable: Trainable[Any],
-    lanes: _Lanes,
-    probes: Sequence[Probe],
-    curves: Curves,
-    observer: Observer | None,
+    trainable: Trainable[Any], lanes: _Lanes, probes: Sequence[Probe], observer: Observer | None
 ) -> list[Curve]:
     """Run probes that may step together, together where the trainable can."""
     found: list[Curve] = []
     if len(probes) > 1:
         lanes.begin(probes[0])
-        found, how = try_together(trainable, probes, None if observer is None else _seen(observer))
-        lanes.done(probes[: len(found)], how)
+        seen = None if observer is None else _seen(observer)
+        found, lanes.how = try_together(trainable, probes, seen)
     for probe in probes[len(found) :]:
         lanes.enter(probe)
-        found.append(_run_probe(trainable, lanes, probe, curves.get(probe.lane), observer))
+        found.append(_run_probe(trainable, probe, observer))
     return found
 
 
@@ -270,16 +279,8 @@ def _seen(observer: Observer) -> Callable[[Any, int, float, float], None]:
     return seen
 
 
-def _run_probe(
-    trainable: Trainable[Any],
-    lanes: _Lanes,
-    probe: Probe,
-    before: Curve | None,
-    observer: Observer | None,
-) -> Curve:
-    # When a lane goes on, a rise is judged against the whole of it.
-    watch = replace(lanes.watches.get(probe.lane, Watch()), stop=None, strikes=0)
-    lane = Lane(probe, watch=watch, before=0 if before is None else len(before))
+def _run_probe(trainable: Trainable[Any], probe: Probe, observer: Observer | None) -> Curve:
+    lane = Lane(probe)
     doing, done = "update", 0
     try:
         _evaluate(trainable, lane)
@@ -296,18 +297,17 @@ def _run_probe(
     except BaseException as error:
         add_note(error, where(doing, done, [probe]))
         raise
-    lanes.watches[probe.lane] = lane.watch
-    return lane.curve() if before is None else before.then(lane.curve())
+    return lane.curve()
 
 
 def _evaluate(trainable: Trainable[Any], lane: Lane) -> None:
     if lane.to_evaluate and isinstance(trainable, Evaluable):
-        lane.take_held_out(float(trainable.evaluate()))
+        lane.take_held_out(trainable.evaluate())
 
 
-def _cost(curves: Curves, plan: Plan, seconds: float) -> Cost:
-    steps = sum(len(curve) for curve in curves.values())
-    evaluations = sum(len(curve.evaluations) for curve in curves.values())
+def _cost(curves: Sequence[Curve], plan: Plan, seconds: float) -> Cost:
+    steps = sum(len(curve) for curve in curves)
+    evaluations = sum(len(curve.evaluations) for curve in curves)
     runs = None if plan.train_steps is None else steps / plan.train_steps
     return Cost(steps=steps, evaluations=evaluations, seconds=seconds, runs=runs)
 

@@ -119,10 +119,12 @@ def _measures(outcome: Outcome) -> dict[str, float]:
 def _curve_to_plain(curve: Curve) -> dict[str, object]:
     return {
         "lane": curve.lane,
+        "role": curve.role,
         "stop": curve.stop.name,
         "lr": [_number(value) for value in curve.lr.tolist()],
         "loss": [_number(value) for value in curve.loss.tolist()],
         "evaluations": [[step, _number(loss)] for step, loss in curve.evaluations],
+        **({"parts": [_number(loss) for loss in curve.parts]} if curve.parts else {}),
     }
 
 
@@ -177,6 +179,8 @@ def _curve_from_plain(content: Mapping[str, Any]) -> Curve:
         stop=_named(Stop, content["stop"]),
         lane=_whole(content["lane"]),
         evaluations=tuple((_whole(step), _float(loss)) for step, loss in pairs),
+        parts=_floats(content.get("parts", [])),
+        role=_typed(str, content.get("role", "")),
     )
 
 

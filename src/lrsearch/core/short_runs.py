@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrsearch.core.curve import Curve, final_loss, noise
+from lrsearch.core.evidence import held_out_fall
 
 __all__ = ["Reading", "read_short_runs"]
 
@@ -23,10 +24,12 @@ FloatArray = npt.NDArray[np.float64]
 # How much a lane that has learned everything weighs against one that has learned nothing,
 # exp(6) to 1. Chosen on the regret benchmark: see docs/research/range-test.md.
 _TRUST = 6.0
-_SURE = 2.5  # standard errors by which a run must beat the reference, batch by batch
-_HELD_OUT = 0.25  # ... or in held-out loss, where one comparison is all there is
+_SURE = 2.9  # standard errors by which a run must beat the reference, batch by batch
+_HELD_OUT = 0.25  # noises of a batch by which a held-out loss of unknown scatter must fall too
 _ROUNDING = 1e-7  # share of a loss that single precision may get wrong
 _GRID = 201
+_HALF = 0.5  # of the best fall: a lowest run with more calls for a lower one
+_EQUAL, _FAR = 0.02, 2.6  # share of the range of losses; decades between the runs that are read
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Reading:
         spread: how uncertain ``at`` is, a standard deviation in decades.
         significant: whether a run learned more than the noise between batches can feign.
         noise: standard deviation of the loss from batch to batch.
+        saturated: whether the lowest learning rate learns about as much as the best.
     """
 
     lrs: FloatArray
@@ -49,6 +53,7 @@ class Reading:
     spread: float
     significant: bool
     noise: float
+    saturated: bool = False
 
     @property
     def best(self) -> int:
@@ -92,6 +97,8 @@ def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Readin
     levels = np.array([_level(run) for run in runs])
     if not np.isfinite(levels).any():
         return None
+    saturated = _saturated(levels, still)
+    runs, levels = _without_far_and_equal(runs, levels)
     lrs = np.array([float(run.lr[0]) for run in runs])
     learned = _learned(levels)
     at, spread = _average(np.log10(lrs), learned)
@@ -103,7 +110,36 @@ def read_short_runs(runs: Sequence[Curve], still: Curve | None = None) -> Readin
         spread=spread,
         significant=_learns(best, runs[0], still, noise),
         noise=noise,
+        saturated=saturated,
     )
+
+
+def _saturated(levels: FloatArray, still: Curve | None) -> bool:
+    """Whether the lowest run made at least half of the fall of the best one."""
+    if still is None or not len(still):
+        return False
+    start = still.evaluations[-1][1] if still.evaluations else float(np.median(still.loss))
+    best, lowest = float(np.nanmin(levels)), float(levels[0])
+    return bool(start - lowest >= _HALF * (start - best) > 0.0 and best < lowest + 1e300)
+
+
+def _without_far_and_equal(
+    runs: Sequence[Curve], levels: FloatArray
+) -> tuple[list[Curve], FloatArray]:
+    """Leave out runs above that end as the best one does, and runs far above it.
+
+    Equal losses over decades tell nothing of the rate, so the lowest of them counts.
+    """
+    x = np.log10([float(run.lr[0]) for run in runs])
+    best = int(np.argmin(levels))
+    near = _EQUAL * float(np.ptp(levels[np.isfinite(levels)]))
+    equal = np.flatnonzero(levels - levels[best] <= near)
+    if x[equal[-1]] - x[equal[0]] > _FAR:
+        best = int(equal[0])
+        keep = x <= x[best] + 1e-9
+    else:
+        keep = x <= x[best] + _FAR
+    return [run for run, kept in zip(runs, keep, strict=True) if kept], levels[keep]
 
 
 def _learns(best: Curve, lowest: Curve, still: Curve | None, noise: float) -> bool:
@@ -113,7 +149,14 @@ def _learns(best: Curve, lowest: Curve, still: Curve | None, noise: float) -> bo
     if _harms(best, still) and _harms(judged, still):
         return False
     pairs = [(lowest, still)] + [(best, lowest)] * (best is not lowest)
-    return any(_beats(*pair) or _beats_held_out(*pair, noise) for pair in pairs)
+    trained = any(_beats(*pair) for pair in pairs)
+    if still is None or not (still.evaluations and best.evaluations):
+        return trained
+    fall = held_out_fall(best, still, noise)
+    if fall.significant or len(still.parts) == len(best.parts) >= 2:
+        return fall.significant
+    # How far the held-out data scatter is unknown: they must have followed the training loss.
+    return trained and fall.size > _HELD_OUT * noise
 
 
 def _level(run: Curve) -> float:
@@ -179,20 +222,6 @@ def _positive(values: FloatArray) -> bool:
         return False
     error = float(values.std(ddof=1)) / math.sqrt(values.size)
     return float(values.mean()) > max(_SURE * error, _ROUNDING)
-
-
-def _beats_held_out(run: Curve, reference: Curve | None, noise: float) -> bool:
-    """Whether ``run`` ended with a lower held-out loss than the noise of training makes.
-
-    A single batch, with much noise in it, may hide what was learned. Compared are the two final
-    losses with the error that the mean training loss over a run would have.
-    """
-    if reference is None or not (run.evaluations and reference.evaluations):
-        return False
-    gained = reference.evaluations[-1][1] - run.evaluations[-1][1]
-    if not math.isfinite(gained):
-        return False
-    return bool(gained > max(_HELD_OUT * noise / math.sqrt(len(run)), _ROUNDING * abs(gained)))
 
 
 def _batch_noise(run: Curve) -> float:

@@ -31,7 +31,6 @@ __all__ = [
     "Reach",
     "Run",
     "fit_surface",
-    "resampled_best",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,13 +43,15 @@ _DRAWS = 1000  # of the surface, for the peak of least regret
 class Run:
     """A run: log10 of its peak learning rate, its updates, and the loss it ended at.
 
-    ``passes`` is how often it saw each example, at least 1.
+    ``passes`` is how often it saw each example, at least 1. ``error`` is the standard error of the
+    loss, where it is known.
     """
 
     peak: float
     updates: int
     loss: float
     passes: float = 1.0
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class LossSurface:
         points: peak, length and passes of the runs, in log10, relative to that run, ``(n, 3)``.
         weights: of their covariances with any point, in its mean.
         precision: inverse of the covariance of what they ended at, ``(n, n)``.
+        floor: share of the fall below which losses count as equal.
     """
 
     centre: float
@@ -159,6 +161,7 @@ class LossSurface:
     points: FloatArray
     weights: FloatArray
     precision: FloatArray
+    floor: float = KERNEL.floor
 
     def best(self, updates: int, passes: float = 1.0) -> float:
         """Return log10 of the peak at which such runs have the least loss."""
@@ -177,16 +180,26 @@ class LossSurface:
         each draw has a best peak of its own, and the loss at every other one lies above by its
         regret.
         """
-        grid, at = self._within_reach(updates, passes, 2.0 * _CELL)
+        grid, draws = self._draws(*self._within_reach(updates, passes, 2.0 * _CELL), KERNEL.doubt)
+        shares = _share(np.minimum(draws, 1.0), self.floor)
+        regrets = np.minimum(shares - shares.min(axis=0), 1.0).mean(axis=1)
+        return float(grid[np.argmin(regrets)])
+
+    def likely_best(self, updates: int, passes: float = 1.0) -> FloatArray:
+        """Return log10 of the best peaks of surfaces drawn as far as this one is uncertain."""
+        grid, draws = self._draws(*self._within_reach(updates, passes, 2.0 * _CELL), 1.0)
+        return np.asarray(grid[np.argmin(draws, axis=0)])
+
+    def _draws(
+        self, grid: FloatArray, at: FloatArray, share: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Peaks, ``(n,)``, and surfaces over them, ``(n, draws)``, at a share of the doubt."""
         cross = KERNEL(at, self.points)
         values, vectors = np.linalg.eigh(KERNEL(at, at) - cross @ self.precision @ cross.T)
         # The symmetric root, which does not depend on the signs of the vectors.
         root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
         normal = np.random.default_rng(0).normal(size=(len(grid), _DRAWS))
-        draws = (cross @ self.weights)[:, None] + KERNEL.doubt * root @ normal
-        shares = _share(np.minimum(draws, 1.0))
-        regrets = np.minimum(shares - shares.min(axis=0), 1.0).mean(axis=1)
-        return float(grid[np.argmin(regrets)])
+        return grid, (cross @ self.weights)[:, None] + share * root @ normal
 
     def _within_reach(
         self, updates: int, passes: float, cell: float
@@ -235,14 +248,22 @@ def fit_surface(
     good = [run for run in runs if run.loss < start_loss]
     if len(good) < 2:
         return None
-    values = _transformed(np.array([run.loss for run in good]), start_loss)
+    losses = np.array([run.loss for run in good])
+    errors = np.array([run.error for run in good])
+    # Differences within the noise of the losses are none.
+    floor = max(
+        KERNEL.floor, min(float(errors[np.argmin(losses)] / (start_loss - losses.min())), 1.0)
+    )
+    values = _transformed(losses, start_loss, floor)
     updates = np.array([run.updates for run in good], dtype=np.float64)
     points = np.array([(run.peak, math.log10(run.updates), math.log10(run.passes)) for run in good])
     best = points[np.argmin(np.where(updates == updates.max(), values, np.inf))]
     points = points - best
     doubts = (1.0 + (values / KERNEL.focus) ** 2) * (1.0 + (KERNEL.short / updates) ** 2)
     doubts *= 1.0 + (KERNEL.rough * 10.0 ** (KERNEL.rough_rise * points[:, 0])) ** 2
-    covariance = KERNEL(points, points) + np.diag(KERNEL.noise**2 * doubts)
+    # Where the noise of the losses themselves is known and larger, it counts.
+    errors = errors * _slope(losses, start_loss, floor)
+    covariance = KERNEL(points, points) + np.diag(KERNEL.noise**2 * doubts + errors**2)
     if not held_out:
         covariance += KERNEL.level * (updates[:, None] == updates[None, :])
     precision = np.asarray(np.linalg.inv(covariance))
@@ -256,46 +277,26 @@ def fit_surface(
         points=points,
         weights=precision @ (values - values.mean()),
         precision=precision,
+        floor=floor,
     )
 
 
-def resampled_best(
-    runs: Sequence[Run],
-    start_loss: float,
-    updates: int,
-    passes: float = 1.0,
-    draws: int = 100,
-    seed: int = 0,
-    held_out: bool = True,
-) -> FloatArray:
-    """Return the best peaks (log10) by surfaces fitted to resampled lanes, ``(draws,)`` or less.
-
-    The peaks at which runs were made are drawn with replacement; draws that leave too little
-    to fit are left out.
-
-    Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979).
-    """
-    random = np.random.default_rng(seed)
-    peaks = sorted({run.peak for run in runs})
-    best = []
-    for _ in range(draws):
-        drawn = set(random.choice(peaks, size=len(peaks)).tolist())
-        some = [run for run in runs if run.peak in drawn]
-        surface = fit_surface(some, start_loss, held_out)
-        if surface is not None:
-            best.append(surface.best(updates, passes))
-    return np.array(best)
-
-
-def _transformed(losses: FloatArray, start_loss: float) -> FloatArray:
+def _transformed(losses: FloatArray, start_loss: float, floor: float) -> FloatArray:
     """Map the best loss to 0 and the start loss to 1, on a scale that is finer at the bottom."""
     share = (losses - losses.min()) / (start_loss - losses.min())
-    return np.asarray(np.log1p(share / KERNEL.floor) / math.log1p(1.0 / KERNEL.floor))
+    return np.asarray(np.log1p(share / floor) / math.log1p(1.0 / floor))
 
 
-def _share(values: FloatArray) -> FloatArray:
+def _slope(losses: FloatArray, start_loss: float, floor: float) -> FloatArray:
+    """The derivative of that with respect to the loss."""
+    fall = start_loss - losses.min()
+    share = (losses - losses.min()) / fall
+    return np.asarray(1.0 / (fall * (share + floor) * math.log1p(1.0 / floor)))
+
+
+def _share(values: FloatArray, floor: float) -> FloatArray:
     """The inverse of that: 0 at the best loss, 1 at the start loss."""
-    return np.asarray(KERNEL.floor * np.expm1(values * math.log1p(1.0 / KERNEL.floor)))
+    return np.asarray(floor * np.expm1(values * math.log1p(1.0 / floor)))
 
 
 def _unstable(runs: Sequence[Run], good: Sequence[Run]) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 __all__ = [
     "Evaluable",
+    "HeldOut",
     "LaneGroup",
     "LanesFailed",
     "ManyLanes",
@@ -18,6 +21,7 @@ __all__ = [
 ]
 
 Snapshot = TypeVar("Snapshot")
+_MOST_PARTS = 16
 
 
 class Trainable(Protocol[Snapshot]):
@@ -65,12 +69,44 @@ class Trainable(Protocol[Snapshot]):
         ...
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out loss, and the losses of equal parts of the held-out data.
+
+    How far the parts scatter tells how sure a difference between two held-out losses is.
+
+    Attributes:
+        loss: the loss of all held-out data.
+        parts: mean losses of equally large parts, always the same parts; at least two, or none.
+    """
+
+    loss: float
+    parts: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, pieces: Sequence[tuple[float, float]], loss: float | None = None) -> HeldOut:
+        """Return the mean of ``(loss, weight)`` pieces, and up to 16 parts made of them.
+
+        Args:
+            pieces: in an order that is the same every time, such as that of the batches.
+            loss: the loss of all, where it is known better than from the pieces.
+        """
+        weight = sum(weight for _, weight in pieces)
+        if loss is None:
+            loss = sum(loss * weight for loss, weight in pieces) / weight if weight else math.nan
+        # A smaller last batch counts as much as a whole one: as a part it does no harm.
+        count = min(len(pieces), _MOST_PARTS)
+        groups = [[loss for loss, _ in pieces[first::count]] for first in range(count)]
+        parts = tuple(sum(group) / len(group) for group in groups)
+        return cls(loss, parts if count > 1 else ())
+
+
 @runtime_checkable
 class Evaluable(Protocol):
     """A trainable that can also measure a held-out loss, changing nothing."""
 
-    def evaluate(self) -> float:
-        """Return the held-out loss of the current state."""
+    def evaluate(self) -> float | HeldOut:
+        """Return the held-out loss of the current state, in parts where they are known."""
         ...
 
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from lrsearch.core import grid
 from lrsearch.core.grid import Segment
 from lrsearch.core.outcome import Status
-from lrsearch.core.search import Curves, Plan, Probe
+from lrsearch.core.search import Plan, Probe, Script
 from lrsearch.core.stopping import StopRule
-from lrsearch.core.suggest import RULES, Suggestion, suggest
+from lrsearch.core.suggest import RULES, suggest
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["TEXTBOOK", "Ladder"]
 
-_COARSE, _ZOOM = 0, 1  # lanes
 _LONG = 20  # updates from which a rung is long; see the class
 
 #: The staged table of the textbook, ten epochs on every rung.
@@ -56,8 +55,8 @@ class Ladder:
 
     Example:
         >>> ladder = Ladder([Segment(0.1, 0.1, 0.9), Segment(1.0, 0.1, 1.1)], zoom=0)
-        >>> [probe.lrs for probe in ladder.next_probes({}, Plan())][0][-3:]
-        (0.9, 1.0, 1.1)
+        >>> [lr for lr, _ in ladder.rungs()][-3:]
+        [0.9, 1.0, 1.1]
     """
 
     segments: Sequence[Segment] = ()
@@ -95,21 +94,15 @@ class Ladder:
         count = max(2, round(9 * math.log10(high / low)) + 1)
         return [(lr, self.updates) for lr in grid.geometric(low, high, count).tolist()]
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+    def search(self, plan: Plan) -> Script:
         """Climb the ladder, then the zoom around what it said, if it said anything."""
-        if _COARSE not in curves:
-            return (_climb(_COARSE, self.rungs(plan.updates_per_epoch)),)
-        coarse = suggest(curves[_COARSE], self._rule(plan))
-        if not self.zoom or _ZOOM in curves or not coarse.status.found:
-            return ()
-        return (_climb(_ZOOM, self._zoomed(coarse.lr, plan)),)
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Read the zoom where it shows a fall, else the first ladder."""
-        coarse = suggest(curves[_COARSE], self._rule(plan))
-        if _ZOOM not in curves:
+        rule = self._rule(plan)
+        (curve,) = yield [_climb("ladder", self.rungs(plan.updates_per_epoch))]
+        coarse = suggest(curve, rule)
+        if not self.zoom or not coarse.status.found:
             return coarse
-        fine = suggest(curves[_ZOOM], self._rule(plan))
+        (curve,) = yield [_climb("zoom", self._zoomed(coarse.lr, plan))]
+        fine = suggest(curve, rule)
         if not fine.status.found:
             return coarse
         # Either ladder may show the end of the fall: the zoom goes beyond the first one's edge.
@@ -130,8 +123,8 @@ class Ladder:
         return [(rate, updates) for rate in grid.geometric(lr / half, lr * half, self.zoom)]
 
 
-def _climb(lane: int, ladder: list[tuple[float, int]]) -> Probe:
+def _climb(role: str, ladder: list[tuple[float, int]]) -> Probe:
     # On a long rung a burst that the same rung recovers from is no divergence.
     patience = max(StopRule().patience, max(updates for _, updates in ladder) // 10)
     lrs = tuple(float(lr) for lr, updates in ladder for _ in range(updates))
-    return Probe(lane, lrs, StopRule(patience=patience))
+    return Probe(lrs, role, StopRule(patience=patience))

@@ -18,12 +18,10 @@ arXiv 2305.16264.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lrsearch.core import grid
-from lrsearch.core.search import Curves, Plan, Probe
-from lrsearch.core.suggest import Suggestion
+from lrsearch.core.search import Plan, Script
 from lrsearch.errors import InvalidArgument
 from lrsearch.methods.race_track import Track
 
@@ -69,34 +67,9 @@ class Race:
         if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
             raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        """Replay the race on the curves so far; return the first probes without a curve."""
-        probes = _replay(self, curves, plan)
-        return probes if isinstance(probes, tuple) else ()
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Replay the race to its end."""
-        answer = _replay(self, curves, plan)
-        if isinstance(answer, tuple):
-            raise ValueError("the race is not over: next_probes still asks for probes")
-        return answer()
-
-
-def _replay(race: Race, curves: Curves, plan: Plan) -> tuple[Probe, ...] | Callable[[], Suggestion]:
-    """Run the script of a race against recorded curves, as far as they reach.
-
-    Returns:
-        The probes it waits for; or, when it is over, how to conclude.
-    """
-    if plan.train_steps is None:
-        raise InvalidArgument.of("train_steps", None, "the length of the planned run")
-    bounds = (race.min_lr, race.max_lr)
-    script = Track(race.budget, bounds, plan, plan.train_steps, race.hand_over).script()
-    try:
-        probes = next(script)
-        while all(probe.lane in curves for probe in probes):
-            probes = script.send([curves[probe.lane] for probe in probes])
-    except StopIteration as end:
-        conclude: Callable[[], Suggestion] = end.value
-        return conclude
-    return tuple(probe for probe in probes if probe.lane not in curves)
+    def search(self, plan: Plan) -> Script:
+        """Scout, run many short lanes, then fewer and longer ones; read all of them together."""
+        if plan.train_steps is None:
+            raise InvalidArgument.of("train_steps", None, "the length of the planned run")
+        bounds = (self.min_lr, self.max_lr)
+        return Track(self.budget, bounds, plan, plan.train_steps, self.hand_over).script()

@@ -33,10 +33,18 @@ class Design:
     early: float = 0.866  # share of the budget after which earlier rungs get no more lanes
     ahead: float = 0.1  # how far a rung leans towards the best rate of the whole length
     lift: float = 0.1  # decades by which a rung is centred above its likely best
+    noisy_lanes: int = 4  # lanes of a first rung that is made again because nothing was learned
+    noisy_longer: int = 4  # times as long as before
+    noisy_share: float = 0.6  # share of what is left that it may take
+    explore: float = 1.0  # decades below it where one longer lane looks for a second valley
+    still_learns: float = (
+        0.5  # share of the best fall: a lowest lane with more calls for a lower one
+    )
+    check: float = 0.4  # length, in planned runs, at which a held-out loss must have fallen
     answer_below: float = 0.03  # decades: a cliff may be near
     answer_drift: float = 0.2  # in addition, per decade of wear beyond the longest lanes
-    resamplings: int = 100  # of the lanes, for the interval
-    error: float = 0.12  # decades from the best peak that are usual beside what resampling shows
+    error: float = 0.12  # decades from the best peak that are usual beside what the surface shows
+    error_noise: float = 1.5  # in addition, per decade by which noise is above the resolution
     error_drift: float = 0.45  # in addition, per decade of wear beyond the longest lanes
 
 

@@ -9,7 +9,7 @@ shows at one learning rate depends on how long it stayed below, and they show it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,17 +17,17 @@ import numpy as np
 from lrsearch.core import grid
 from lrsearch.core.climb import divergence, harmless
 from lrsearch.core.curve import Curve, Stop, noise
-from lrsearch.core.outcome import Status
-from lrsearch.core.search import Curves, Plan, Probe
+from lrsearch.core.evidence import BASELINE_LR, same_losses
+from lrsearch.core.outcome import HELD_OUT_BROKEN, Status, broken_batch
+from lrsearch.core.search import Plan, Probe, Script
 from lrsearch.core.short_runs import Reading, read_short_runs
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import RULES, Suggestion, suggest
 from lrsearch.errors import InvalidArgument
-from lrsearch.methods.repeats import LANES, averaged, repetition
 
 __all__ = ["RangeTest"]
 
-_CLIMB, _RUNS, _ZOOM = 0, 1, 8  # lanes; after the first climb a second one or short runs
+_MOST_BEYOND = 8  # short runs that may be added beyond the first ones
 _LOWEST, _HIGHEST = 1e-8, 1e4  # how far the climb goes when no bound is given
 _SHARE = 0.48  # of the steps for the climb; it mostly ends before
 _FINEST = 48  # updates of the climb at most: beyond 4 per decade it gains nothing
@@ -97,47 +97,62 @@ class RangeTest:
         if self.rule not in RULES:
             raise InvalidArgument.of("rule", self.rule, f"one of {', '.join(map(repr, RULES))}")
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
+    def search(self, plan: Plan) -> Script:
         """Climb, make the short runs, and do it all again when it is to be repeated."""
+        answers = []
+        answers: list[Suggestion] = []
         for number in range(self.repeats):
-            probes = self._next(repetition(curves, number), plan)
-            if probes:
-                return tuple(
-                    replace(probe, lane=probe.lane + LANES * number, shuffle=number)
-                    for probe in probes
-                )
-        return ()
-
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
-        """Read every repetition and average what they say, or say why there is nothing."""
-        parts = [repetition(curves, number) for number in range(self.repeats)]
-        return averaged([self._read(part) for part in parts if part])
+            answers += [(yield from self._once(plan, number))]
+        return _averaged(answers)
 
     @property
     def _classic(self) -> bool:
         return self.rule != "default" or (self.min_lr is not None and self.max_lr is not None)
 
-    def _next(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        if _CLIMB not in curves:
-            if self._classic:
-                return (Probe(_CLIMB, self._climb()),)
-            start = (0,) if plan.can_evaluate else ()
-            rule = StopRule(patience=_PATIENCE)
-            return (Probe(_CLIMB, self._climb(), rule, checkpoints=start),)
-        climb = curves[_CLIMB]
-        if len(climb.finite()) < 2 or (self.min_lr is not None and self.max_lr is not None):
-            return ()
+    def _once(self, plan: Plan, number: int) -> Script:
+        """The test on the data in order ``number``."""
+        rule = StopRule() if self._classic else StopRule(patience=_PATIENCE)
+        start = (0,) if plan.can_evaluate and not self._classic else ()
+        (climb,) = yield [Probe(self._climb(), "climb", rule, checkpoints=start, shuffle=number)]
+        if len(climb.finite()) < 2:
+            # Our own lowest lr cannot break anything; one that was given may.
+            blameless = self.min_lr is None or len(climb.finite()) == 0
+            return self._none(Status.NOT_FINITE if blameless else Status.DIVERGED)
         if self._classic:
-            return () if _RUNS in curves else (Probe(_RUNS, self._second_climb(climb)),)
-        return tuple(
-            Probe(
-                lane,
-                (lr,) * self._updates(climb),
-                StopRule(divergence=False),
-                evaluate=plan.can_evaluate,
-            )
-            for lane, lr in self._wanted(curves)
-        )
+            return (yield from self._read_by_rule(climb, number))
+        if climb.evaluations and not math.isfinite(climb.evaluations[0][1]):
+            return self._none(Status.NOT_FINITE, HELD_OUT_BROKEN)
+        if climb.stop is Stop.NOT_FINITE and harmless(climb) >= len(climb) - 2:
+            # The loss rises before the rate breaks it; a broken batch comes out of the blue.
+            lrs = (BASELINE_LR,) * len(climb)
+            (still,) = yield [Probe(lrs, "baseline", shuffle=number)]
+            if still.stop is Stop.NOT_FINITE:
+                return self._none(Status.NOT_FINITE, broken_batch(len(still)))
+        runs: list[Curve] = []
+        steps, wanted = self._updates(climb), self._first_lrs(climb)
+        zoomed = not self._zooms(climb)
+        while wanted:
+            runs += yield [self._short_run(lr, steps, plan, number) for lr in wanted]
+            wanted = self._beyond(climb, runs)
+            if not wanted and not zoomed:
+                reading, zoomed = _reading(climb, runs), True
+                wanted = [] if reading is None else self._zoomed(reading)
+        return self._read(climb, runs)
+
+    def _short_run(self, lr: float, steps: int, plan: Plan, number: int) -> Probe:
+        rule = StopRule(divergence=False)
+        lrs = (lr,) * steps
+        return Probe(lrs, "short run", rule, evaluate=plan.can_evaluate, shuffle=number)
+
+    def _read_by_rule(self, climb: Curve, number: int) -> Script:
+        """The classic test: one climb within both bounds, or a second one where it matters."""
+        curves = [climb]
+        if self.min_lr is None or self.max_lr is None:
+            curves += yield [Probe(self._second_climb(climb), "climb", shuffle=number)]
+        answer = suggest(curves[-1], self.rule)
+        if not answer.status.found and _broken_by_a_batch(curves):
+            return self._none(Status.NOT_FINITE, broken_batch(len(climb)))
+        return answer
 
     def _climb(self) -> tuple[float, ...]:
         low = self.min_lr or min(_LOWEST, (self.max_lr or _HIGHEST) / _SPAN)
@@ -166,21 +181,22 @@ class RangeTest:
         enough = self.steps - len(climb) >= (_COUNT + 2) * _ZOOM_FROM
         return enough if self.zoom is None else self.zoom
 
-    def _wanted(self, curves: Curves) -> list[tuple[int, float]]:
-        """Lanes and learning rates of the short runs that are still to be made."""
-        climb, runs = curves[_CLIMB], _short_runs(curves)
-        if not runs:
-            return list(enumerate(self._first_lrs(climb), _RUNS))
-        reading = _reading(curves)
-        if reading is None:
+    def _beyond(self, climb: Curve, runs: Sequence[Curve]) -> list[float]:
+        """One more learning rate, where the best may lie outside those that were run.
+
+        Above, while the highest is the best and nothing diverged. Below, while the lowest learns
+        about as much as the best: where a loss cannot rise, rates at which the net collapses end
+        alike over decades.
+        """
+        reading = _reading(climb, runs)
+        if reading is None or len(runs) >= _COUNT + _MOST_BEYOND:
             return []
-        free, best = max(lane for lane in curves if lane < _ZOOM) + 1, reading.best
-        if free < _ZOOM and _ZOOM not in curves:
-            above = float(reading.lrs[-1]) * 10.0**_APART
-            stable = _did_no_harm(climb) and above <= (self.max_lr or math.inf)
-            if best == len(reading.lrs) - 1 and stable:
-                return [(free, above)]
-        return self._zoomed(reading) if self._zooms(climb) and _ZOOM not in curves else []
+        above = float(reading.lrs[-1]) * 10.0**_APART
+        stable = _did_no_harm(climb) and above <= (self.max_lr or math.inf)
+        if reading.best == len(reading.lrs) - 1 and stable and not reading.saturated:
+            return [above] if len(runs) < _COUNT + 1 else []
+        below = float(reading.lrs[0]) / 10.0**_APART
+        return [below] if reading.saturated and below >= (self.min_lr or 0.0) else []
 
     def _first_lrs(self, climb: Curve) -> list[float]:
         """Evenly below divergence; below the end, if nothing diverged."""
@@ -194,29 +210,27 @@ class RangeTest:
         lrs = (10.0 ** np.linspace(bottom, top, _COUNT)).tolist()
         return [min(max(lr, self.min_lr or 0.0), self.max_lr or math.inf) for lr in lrs]
 
-    def _zoomed(self, reading: Reading) -> list[tuple[int, float]]:
+    def _zoomed(self, reading: Reading) -> list[float]:
         x, best = np.log10(reading.lrs), reading.best
         near = [0.5 * (x[best] + x[other]) for other in (best - 1, best + 1) if 0 <= other < len(x)]
-        return [(_ZOOM + number, float(10.0**place)) for number, place in enumerate(near)]
+        return [float(10.0**place) for place in near]
 
-    def _read(self, curves: Curves) -> Suggestion:
-        """What one repetition says."""
-        climb = curves[_CLIMB]
-        if len(climb.finite()) < 2:
-            # Our own lowest lr cannot break anything; one that was given may.
-            blameless = self.min_lr is None or len(climb.finite()) == 0
-            return _none(Status.NOT_FINITE if blameless else Status.DIVERGED, self.rule)
-        if self._classic:
-            answer = suggest(curves[max(curves)], self.rule)
-            broken = not answer.status.found and _broken_by_a_batch(curves)
-            return _none(Status.NOT_FINITE, self.rule) if broken else answer
-        reading = _reading(curves)
+    def _read(self, climb: Curve, runs: Sequence[Curve]) -> Suggestion:
+        """What the climb and the short runs say."""
+        reading = _reading(climb, runs)
         if reading is None:
-            broken = _broken_by_a_batch(curves)
-            return _none(Status.NOT_FINITE if broken else Status.DIVERGED, self.rule)
+            if _broken_by_a_batch(runs):
+                return self._none(Status.NOT_FINITE, broken_batch(len(runs[0])))
+            return self._none(Status.DIVERGED)
+        if same_losses([*runs, climb]):
+            return self._none(Status.NO_EFFECT)
         if not reading.significant:
-            return _none(Status.NO_SIGNAL, self.rule)
-        return self._answer(reading, climb, len(_short_runs(curves)[0]))
+            return self._none(Status.NO_SIGNAL)
+        return self._answer(reading, climb, len(runs[0]))
+
+    def _none(self, status: Status, why: str | None = None) -> Suggestion:
+        nan = float("nan")
+        return Suggestion(nan, nan, nan, status, why or status.value, self.rule)
 
     def _answer(self, reading: Reading, climb: Curve, updates: int) -> Suggestion:
         best = float(reading.lrs[reading.best])
@@ -244,13 +258,9 @@ class RangeTest:
         )
 
 
-def _short_runs(curves: Mapping[int, Curve]) -> list[Curve]:
-    return [curves[lane] for lane in sorted(curves) if lane != _CLIMB]
-
-
-def _reading(curves: Curves) -> Reading | None:
+def _reading(climb: Curve, runs: Sequence[Curve]) -> Reading | None:
     """Read the short runs; the quiet part of the climb shows weights that stand still."""
-    climb, runs = curves[_CLIMB].finite(), _short_runs(curves)
+    climb = climb.finite()
     lowest = min(float(run.lr[0]) for run in runs)
     quiet = int(np.searchsorted(climb.lr, 0.1 * lowest))
     return read_short_runs(runs, replace(climb, lr=climb.lr[:quiet], loss=climb.loss[:quiet]))
@@ -289,13 +299,31 @@ def _first_move(scout: Curve) -> float:
     return float(scout.lr[max(int(moved[0]) - 1, 0)]) if moved.size else float(scout.lr[-1])
 
 
-def _broken_by_a_batch(curves: Curves) -> bool:
-    """Whether the same batch broke all lanes, at learning rates far apart."""
-    found = list(curves.values())
-    same = len({len(curve) for curve in found}) == 1
-    return len(found) > 1 and same and all(curve.stop is Stop.NOT_FINITE for curve in found)
+def _broken_by_a_batch(curves: Sequence[Curve]) -> bool:
+    """Whether the same batch broke all curves, at learning rates far apart."""
+    same = len({len(curve) for curve in curves}) == 1
+    return len(curves) > 1 and same and all(curve.stop is Stop.NOT_FINITE for curve in curves)
 
 
-def _none(status: Status, rule: str) -> Suggestion:
-    nan = float("nan")
-    return Suggestion(nan, nan, nan, status, status.value, rule)
+def _averaged(answers: Sequence[Suggestion]) -> Suggestion:
+    """The mean of the repetitions in log(lr), and their standard deviation."""
+    found = [answer for answer in answers if answer.status.found]
+    if len(found) < 2 or 2 * len(found) <= len(answers):
+        return next((answer for answer in answers if not answer.status.found), answers[0])
+    logs = np.log10([[answer.lr, answer.low, answer.high] for answer in found])
+    lr, low, high = (float(value) for value in 10.0 ** logs.mean(axis=0))
+    scatter = float(logs[:, 0].std(ddof=1))
+    corrections = [answer.correction or 0.0 for answer in found]
+    return replace(
+        found[0],
+        lr=lr,
+        low=min(low, lr),
+        high=max(high, lr),
+        why=(
+            f"{len(found)} of {len(answers)} repetitions gave an answer, from "
+            f"{min(a.lr for a in found):.2g} to {max(a.lr for a in found):.2g}; their mean in "
+            f"log(lr) is {lr:.2g}. The first: {found[0].why}"
+        ),
+        spread=scatter,
+        correction=float(np.mean(corrections)),
+    )

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrsearch.core import grid
-from lrsearch.core.curve import final_loss
+from lrsearch.core.curve import Curve, final_loss
+from lrsearch.core.evidence import BASELINE_LR, learned, same_losses
 from lrsearch.core.outcome import Status
 from lrsearch.core.schedule import multipliers
-from lrsearch.core.search import Curves, Plan, Probe
+from lrsearch.core.search import Plan, Probe, Script
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import Suggestion
 from lrsearch.errors import InvalidArgument
@@ -28,7 +29,8 @@ class Sweep:
     """Every candidate, trained for the whole planned run from the same start.
 
     Ranked by held-out loss when there is one, else by the mean training loss over the last
-    tenth of the run. Needs ``train_steps``.
+    tenth of the run. One run more, of weights that do not move, tells what falls by itself.
+    Needs ``train_steps``.
 
     Args:
         lrs: the candidates, positive; or give ``min_lr`` and ``max_lr``.
@@ -61,28 +63,24 @@ class Sweep:
         count = max(2, round(math.log10(self.max_lr / self.min_lr) * self.per_decade) + 1)
         return tuple(grid.geometric(self.min_lr, self.max_lr, count).tolist())
 
-    def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
-        """Ask for every candidate at once, then for nothing."""
-        if curves:
-            return ()
+    def search(self, plan: Plan) -> Script:
+        """Run every candidate, and weights that do not move; take the lowest final loss."""
         if plan.train_steps is None:
             raise InvalidArgument.of("train_steps", None, "the length of the planned run")
         shape = multipliers(plan.schedule, plan.train_steps)
-        return tuple(
-            Probe(
-                lane=lane,
-                lrs=tuple((lr * shape).tolist()),
-                stop=StopRule(divergence=False),
-                evaluate=plan.can_evaluate,
-            )
-            for lane, lr in enumerate(self.candidates())
-        )
+        lrs = self.candidates()
+        rule = StopRule(divergence=False)
+        *curves, baseline = yield [
+            Probe(tuple((lr * shape).tolist()), role, rule, evaluate=plan.can_evaluate)
+            for lr, role in [*((lr, "candidate") for lr in lrs), (BASELINE_LR, "baseline")]
+        ]
+        return self._best(curves, baseline, plan)
 
-    def conclude(self, curves: Curves, plan: Plan) -> Suggestion:
+    def _best(self, curves: Sequence[Curve], baseline: Curve, plan: Plan) -> Suggestion:
         """Take the candidate with the lowest final loss; low and high are its neighbours."""
         lrs = self.candidates()
-        losses = [final_loss(curves[lane]) for lane in range(len(lrs))]
-        status = _why_none(curves, losses)
+        losses = [final_loss(curve) for curve in curves]
+        status = _why_none(curves, baseline, losses)
         if status is not None:
             return Suggestion(math.nan, math.nan, math.nan, status, status.value, self.name)
         best = int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
@@ -101,13 +99,12 @@ class Sweep:
         )
 
 
-def _why_none(curves: Curves, losses: list[float]) -> Status | None:
+def _why_none(curves: Sequence[Curve], baseline: Curve, losses: Sequence[float]) -> Status | None:
     """Return why no candidate can be preferred, or ``None`` when one can."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    if finite:
-        # All lanes see the same batches, so without any learning the losses are the same.
-        same = max(losses) - min(losses) <= 1e-9 * abs(finite[0])
-        return Status.NO_SIGNAL if same and len(losses) > 1 else None
-    # Broken before the first update, or only the held-out loss is.
-    blameless = all(len(curve.finite()) in (0, len(curve)) for curve in curves.values())
-    return Status.NOT_FINITE if blameless else Status.DIVERGED
+    if len(baseline.finite()) < len(baseline) or not math.isfinite(final_loss(baseline)):
+        return Status.NOT_FINITE
+    if not any(map(math.isfinite, losses)):
+        return Status.DIVERGED
+    if same_losses([*curves, baseline]):
+        return Status.NO_EFFECT
+    return None if any(learned(curve, baseline) for curve in curves) else Status.NO_SIGNAL

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsearch.core.grid import whole
+from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
 from lrsearch.pytorch.batches import BatchStream, Position
@@ -228,10 +229,10 @@ class EvaluatedTorchTrainable(TorchTrainable):
             val_loader, ranks.seed(seed, generators_of(val_loader)), "val_loader", ranks.many
         )
 
-    def evaluate(self) -> float:
+    def evaluate(self) -> HeldOut:
         """Return the held-out loss in eval mode, every example weighing the same."""
         random = read_random_state(self._held_out.generators)
-        total = weight = 0.0
+        pieces: list[tuple[float, int]] = []
         try:
             with evaluating(self._model, self._optimizer), torch.no_grad():
                 for batch, counts in self._ranks.rounds(
@@ -239,11 +240,12 @@ class EvaluatedTorchTrainable(TorchTrainable):
                 ):
                     loss, size = float(self._loss_of(batch)), batch_size(batch)
                     if counts:
-                        total += loss * size
-                        weight += size
+                        pieces.append((loss, size))
         finally:
             random.restore()
-        return self._ranks.weighted_mean(total, weight)
+        total, weight = sum(loss * size for loss, size in pieces), sum(size for _, size in pieces)
+        mean = self._ranks.weighted_mean(total, weight)
+        return HeldOut(mean) if self._ranks.many else HeldOut.of(pieces, mean)
 
 
 def torch_trainable(*args: Any, val_loader: Any = None, **options: Any) -> TorchTrainable:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.core.trainable import LaneGroup
+from lrsearch.core.trainable import HeldOut, LaneGroup
 from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.lightning.data import Batches, Item, loaders_of
 from lrsearch.integrations.lightning.lanes import GuardedLanes, Untold, why_no_lanes
@@ -185,10 +185,13 @@ class LightningTrainable(TorchTrainable):
 class EvaluatedLightningTrainable(LightningTrainable, EvaluatedTorchTrainable):
     """A :class:`LightningTrainable` with the trainer's validation as its held-out loss."""
 
-    def evaluate(self) -> float:
+    def evaluate(self) -> HeldOut:
         """Return the held-out loss in eval mode, every example weighing the same."""
         with self._validating():
-            return self._mean(super().evaluate())
+            found = super().evaluate()
+        # The processes see different batches, and must all decide alike.
+        parts = found.parts if self._trainer.world_size == 1 else ()
+        return HeldOut(self._mean(found.loss), parts)
 
     def check(self) -> None:
         """Raise unless ``validation_step`` gives a loss, tried on one batch."""
