@@ -14,13 +14,15 @@ from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
+from lrsearch.core.interrupt import close_for_good, interruptible, raise_held
 from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.lockstep import try_together
+from lrsearch.core.one_search import one_search
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import Watch
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, ShortensEpochs, Shuffles, Trainable
+from lrsearch.core.trainable import Evaluable, ManyLanes, ShortensEpochs, Shuffles, Trainable
 from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
@@ -107,6 +109,17 @@ def run_search(
     Returns:
         Everything that was measured, and what it says.
     """
+    with one_search(), interruptible():
+        return _run_search(trainable, method, plan, observer, kept)
+
+
+def _run_search(
+    trainable: Trainable[Any],
+    method: Method,
+    plan: Plan,
+    observer: Observer | None,
+    kept: dict[int, object] | None,
+) -> Outcome:
     began = time.perf_counter()
     plan = replace(
         plan,
@@ -116,15 +129,22 @@ def run_search(
     origin = trainable.snapshot()
     lanes = _Lanes(trainable, origin)
     curves: dict[int, Curve] = {}
+    back = False
     try:
-        while probes := method.next_probes(curves, plan):
-            for alike in lanes.alike(probes):
-                for curve in _run_probes(trainable, lanes, alike, curves, observer):
-                    curves[curve.lane] = curve
-        if kept is not None:
-            kept.update(lanes.kept())
+        try:
+            while probes := method.next_probes(curves, plan):
+                for alike in lanes.alike(probes):
+                    for curve in _run_probes(trainable, lanes, alike, curves, observer):
+                        curves[curve.lane] = curve
+            if kept is not None:
+                kept.update(lanes.kept())
+        finally:
+            close_for_good()
+            _bring_back(trainable, origin)
+            back = True
     finally:
-        _bring_back(trainable, origin)
+        if not back:  # something came in on the way to it
+            _bring_back(trainable, origin)
         # A traceback that somebody keeps should not keep a copy of the model too.
         lanes.forget()
         del origin
@@ -190,6 +210,9 @@ class _Lanes:
         """Note that new lanes were trained, and how."""
         self._seen.update(probe.lane for probe in probes)
         self.how = how
+        if isinstance(self._trainable, ManyLanes):
+            # Lanes may leave in a model's attributes what belongs to all of them.
+            self._trainable.restore(self._origin)
 
     def enter(self, probe: Probe) -> None:
         """Bring the trainable into the state of the probe's lane."""
@@ -285,6 +308,7 @@ def _run_probe(
         _evaluate(trainable, lane)
         for done, lr in enumerate(probe.lrs, start=1):
             doing = "update"
+            raise_held()
             lane.take(float(trainable.step(lr)))
             doing = "the progress display after update"
             if observer is not None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lrsearch.pytorch.interrupt import interrupt_later
+from lrsearch.core.interrupt import interrupt_later
 
 
 def ctrl_c() -> None:
