@@ -286,6 +286,8 @@ class _Walk:
             self.tensors.append((name, tensor))
         if tensor.is_leaf and tensor.grad is not None and id(tensor) not in self._dropped:
             self._pending.append((tensor.grad, _Name(name, "grad")))
+        if tensor.is_leaf and tensor._backward_hooks is not None:
+            self._pending.append((tensor._backward_hooks, _Name(name, "_backward_hooks")))
         self._attributes(tensor, name)
 
     def _dict(self, owner: dict[Any, Any], name: _Name, attribute: bool = False) -> None:
@@ -316,6 +318,7 @@ class _Walk:
         if isinstance(value, np.ndarray):
             if value.flags.writeable and self._copied(value, name.attribute):
                 self.items.append(_Value(value, value.copy(), _fill, name, np.asarray))
+                self._several(value.ravel().tolist() if value.dtype.hasobject else (), name)
             return
         for kind, read, write in _READABLE:
             if isinstance(value, kind):
@@ -327,6 +330,21 @@ class _Walk:
         elif follow := self._follow(value) or id(value) in self._roots:
             self._look_into(value, name, () if follow is True else follow)
         elif isinstance(value, Iterator):
+            self._iterator(value, name)
+
+    def _iterator(self, value: Any, name: _Name) -> None:
+        """One that is over cannot change any more; others cannot be set back."""
+        if isinstance(value, types.GeneratorType):
+            over = value.gi_frame is None
+        else:
+            built_in = type(value).__module__ in ("builtins", "itertools")
+            over = built_in and type(value) not in _COPYABLE
+            if over:  # if those are that it goes on with
+                try:
+                    self._several(value.__reduce__()[1], name)
+                except (TypeError, IndexError):
+                    over = False
+        if not over:
             self.unkept.append(name)
 
     def _look_into(self, value: Any, name: _Name, only: Sequence[str]) -> None:

@@ -94,6 +94,7 @@ class _Kept:
     same: Tensor | None
     size: int
     grad: Tensor | None
+    hooks: Any
     is_leaf: bool
     requires_grad: bool
 
@@ -103,7 +104,8 @@ class _Kept:
         size = 0 if same is None else same.untyped_storage().nbytes()
         is_leaf = tensor.is_leaf
         grad = tensor.grad if is_leaf else None
-        return cls(name, tensor, value, same, size, grad, is_leaf, tensor.requires_grad)
+        hooks = tensor._backward_hooks if is_leaf else None
+        return cls(name, tensor, value, same, size, grad, hooks, is_leaf, tensor.requires_grad)
 
     def put_back(self, untouched: bool) -> None:
         """Write what has changed; ``untouched``: torch knows of no change of the values."""
@@ -120,6 +122,8 @@ class _Kept:
         if self.is_leaf:
             if tensor.requires_grad != self.requires_grad:
                 tensor.requires_grad_(self.requires_grad)
+            if tensor._backward_hooks is not self.hooks:
+                tensor._backward_hooks = self.hooks
             if tensor.grad is not self.grad:
                 tensor.grad = self.grad
 
