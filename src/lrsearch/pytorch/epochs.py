@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import types
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
@@ -17,6 +21,7 @@ __all__ = ["loader_state", "tell_epoch"]
 _PARTS = ("loader", "base_dataloader", "batch_sampler", "sampler", "dataset")
 # Packages whose loaders and data sets are looked into as a user's own are.
 _OF_DATA = ("torch.utils.data", "torchdata", "accelerate.data_loader", "datasets")
+_DRAWING = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 _SMALL = 2**24  # bytes: an order of some millions of examples; larger ones are data
 _LONG = 1000  # items of a container that holds data
 
@@ -38,8 +43,9 @@ def loader_state(loader: object) -> ObjectState:
         >>> list(stream)
         [8]
     """
+    roots = _used_by(loader) if callable(loader) else [loader]
     return capture(
-        [("loader", loader), *(("loader", one) for one in _used_by(loader))],
+        [("loader", root) for root in roots],
         follow=_of_data,
         copied=lambda values, attribute: attribute and values.nbytes <= _SMALL,
         longest=_LONG,
@@ -64,14 +70,27 @@ def _of_data(value: Any) -> bool:
 
 
 def _used_by(function: Any) -> list[object]:
-    """The objects that a function which makes a loader finds around itself."""
-    if not isinstance(function, types.FunctionType):
-        return []
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
-    names = function.__code__.co_names
-    around = [*cells, *(function.__globals__[n] for n in names if n in function.__globals__)]
-    # What it appends to a list may be the user's own record.
-    return [one for one in around if not isinstance(one, (dict, list, set, tuple, Tensor))]
+    """The data and random generators that a function which makes batches finds around itself.
+
+    Other objects may be the user's own records: they are left alone.
+    """
+    if isinstance(function, types.FunctionType):
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
+        names = [name for name in function.__code__.co_names if name in function.__globals__]
+        around = [*cells, *map(function.__globals__.get, names)]
+    elif isinstance(function, functools.partial):
+        around = [*_used_by(function.func), *function.args, *function.keywords.values()]
+    else:
+        around = [function, getattr(function, "__self__", None)]
+    found = [one for one in around if isinstance(one, _DRAWING) or _is_data(one)]
+    functions = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type)
+    return found if isinstance(function, functions) else [function, *found]
+
+
+def _is_data(value: object) -> bool:
+    kinds = (dict, list, set, tuple, str, bytes, type, Tensor, np.ndarray, nn.Module)
+    read = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+    return read and not isinstance(value, kinds)
 
 
 def _is_full(cell: Any) -> bool:

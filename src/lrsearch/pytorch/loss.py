@@ -76,8 +76,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
         moved = batch.to(device, non_blocking=True)
         if moved is not batch:
             return moved
-        copied = batch.detach().clone()
-        return copied.requires_grad_() if batch.requires_grad else copied
+        own = batch.detach().clone()
+        return own.requires_grad_() if batch.requires_grad else own
     if isinstance(batch, np.ndarray):
         return batch.copy()
     if callable(getattr(batch, "to", None)) and not isinstance(batch, type):

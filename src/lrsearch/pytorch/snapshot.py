@@ -122,7 +122,11 @@ def take(
     groups = [group for optimizer in several for group in optimizer.param_groups]
     held = [parameter for group in groups for parameter in group["params"]]
     objects = capture(
-        _roots(model, [*others, *several, scaler]),
+        [
+            *_roots(model, others),
+            *((type(optimizer).__name__, optimizer) for optimizer in several),
+            ("grad_scaler", scaler),
+        ],
         follow=of_training,
         dropped={id(p): p for p in (*model.parameters(), *held)},
         apart=(*apart, *filter(_by_itself, others)),
