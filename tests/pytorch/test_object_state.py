@@ -261,7 +261,7 @@ def test_what_changed_is_said_by_name() -> None:
     box.rng.random()
     box.inner.n = 2
     assert sorted(before.changed()) == sorted(
-        ["box.items", "box.table.row", "box.weight", "box.rng", "box.inner.n"]
+        ["box.items", "box.table['row']", "box.weight", "box.rng", "box.inner.n"]
     )
 
 

@@ -67,7 +67,8 @@ class _Name:
             return str(self.key)
         if self.key is _ITEM:
             return str(self.parent)
-        return f"{self.parent}.{self.key}" if self.attribute else f"{self.parent}[{self.key!r}]"
+        key = "a tensor" if isinstance(self.key, Tensor) else repr(self.key)
+        return f"{self.parent}.{self.key}" if self.attribute else f"{self.parent}[{key}]"
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ class _Dict:
     keys: tuple[Any, ...]
     values: tuple[Any, ...]
     name: _Name
+    attributes: bool
 
     def changed(self) -> list[str]:
         now, before = dict(self.owner), dict(zip(self.keys, self.values, strict=True))
         both = {**before, **now}
         names = [key for key in both if now.get(key, _NONE) is not before.get(key, _NONE)]
-        return [str(_Name(self.name, key)) for key in names]
+        return [str(_Name(self.name, key, self.attributes)) for key in names]
 
     def put_back(self) -> None:
         owner, keys, values = self.owner, self.keys, self.values
@@ -293,7 +295,7 @@ class _Walk:
     def _dict(self, owner: dict[Any, Any], name: _Name, attribute: bool = False) -> None:
         copies = self._entries(owner, name, attribute)
         values = tuple(copies.get(key, value) for key, value in owner.items())
-        self.items.append(_Dict(owner, tuple(owner), values, name))
+        self.items.append(_Dict(owner, tuple(owner), values, name, attribute))
         if type(owner) is not dict and _own(owner):
             self._attributes(owner, name)
 

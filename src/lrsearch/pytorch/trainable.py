@@ -173,7 +173,7 @@ class TorchTrainable:
 
     def _watch(self) -> ObjectState:
         """Remember what a step may change beside weights, buffers and the optimizer."""
-        return state.attributes(self._model, self._beside, self._apart)
+        return state.attributes(self._model, self._beside, (*self._apart, self._optimizer))
 
     def _recipe(self) -> LaneRecipe:
         return LaneRecipe(

@@ -62,7 +62,8 @@ class TrainerTrainable(TorchTrainable):
         )
         # A subclass may hold a loss, centres, counters: whatever is not the trainer's own.
         self._beside = (*self._beside, trainer)
-        self._apart = (trainer.args, trainer.train_dataset, trainer.eval_dataset)
+        data = (trainer.train_dataset, trainer.eval_dataset)
+        self._apart = (*data, trainer.args, trainer.optimizer)
         self._trainer = trainer
         self._update = self._made_by_trainer
 
