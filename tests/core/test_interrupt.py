@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 import threading
 
 import pytest
 
-from lrsearch.core.interrupt import interrupt_later
+from lrsearch.core.interrupt import interrupt_later, interruptible, raise_held, uninterrupted
 
 
 def ctrl_c() -> None:
@@ -70,3 +72,74 @@ def test_other_threads_may_search_too() -> None:
     thread.start()
     thread.join()
     assert done == [True]
+
+
+def test_one_that_is_dropped_is_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deleted:
+        def __del__(self) -> None:
+            ctrl_c()  # nothing can be raised from here
+
+    done: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        drop_one(Deleted, done)
+    assert done == ["dropped"]
+
+
+def drop_one(kind: type, done: list[str]) -> None:
+    with interruptible():
+        kind()
+        gc.collect()
+        done.append("dropped")
+        raise_held()
+        done.append("not raised")
+
+
+def test_what_must_be_whole_is_whole_however_often_it_comes() -> None:
+    def whole() -> None:
+        with interruptible(), uninterrupted():
+            for _ in range(5):
+                ctrl_c()
+                done.append("went on")
+
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        whole()
+    assert done == ["went on"] * 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_one_on_the_way_out_says_nothing_new() -> None:
+    def search() -> None:
+        try:
+            with interruptible():
+                ctrl_c()
+        finally:
+            done.append("left")
+
+    done: list[str] = []
+
+    def twice() -> None:
+        with interruptible():
+            try:
+                ctrl_c()
+            finally:
+                ctrl_c()
+                done.append("tidied up")
+
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert done == ["left", "tidied up"]
+
+
+def test_an_error_that_follows_from_it_is_not_what_the_user_sees() -> None:
+    def search() -> None:
+        with interruptible(), uninterrupted():
+            ctrl_c()
+            raise RuntimeError("a worker has ended")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        search()
+    assert isinstance(caught.value.__cause__, RuntimeError)
