@@ -73,9 +73,9 @@ def to_device(batch: Any, device: torch.device) -> Any:
     type.
     """
     if isinstance(batch, Tensor):
-        moved = batch.to(device, non_blocking=True)
-        if moved is not batch:
-            return moved
+        there = batch.to(device, non_blocking=True)
+        if there is not batch:
+            return there
         own = batch.detach().clone()
         return own.requires_grad_() if batch.requires_grad else own
     if isinstance(batch, np.ndarray):
