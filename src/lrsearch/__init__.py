@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LRSearchError,
         MissingDependency,
         NoLearningRateFound,
+        NotRestored,
         RankFailed,
     )
     from lrsearch.find import find_lr, search
@@ -45,6 +46,7 @@ _HOMES = {
     "Ladder": "lrsearch.methods.ladder",
     "MissingDependency": "lrsearch.errors",
     "NoLearningRateFound": "lrsearch.errors",
+    "NotRestored": "lrsearch.errors",
     "Race": "lrsearch.methods.race",
     "RangeTest": "lrsearch.methods.range_test",
     "RankFailed": "lrsearch.errors",
@@ -67,6 +69,7 @@ __all__ = [
     "Ladder",
     "MissingDependency",
     "NoLearningRateFound",
+    "NotRestored",
     "Race",
     "RangeTest",
     "RankFailed",

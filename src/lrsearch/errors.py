@@ -7,6 +7,7 @@
     ├── MissingDependency      (also ImportError)  an optional package is not installed
     ├── InvalidResultFile      (also ValueError)   a result JSON is damaged or too new
     ├── NoLearningRateFound    carries the partial ``result``
+    ├── NotRestored            something could not be put back after a search
     └── RankFailed             another process of a distributed search failed
 
 Errors raised by the user's own model, loss or data are never wrapped: they reach the
@@ -16,6 +17,7 @@ search they came up.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +27,7 @@ __all__ = [
     "LRSearchError",
     "MissingDependency",
     "NoLearningRateFound",
+    "NotRestored",
     "RankFailed",
 ]
 
@@ -76,6 +79,35 @@ class NoLearningRateFound(LRSearchError):
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
+
+
+class NotRestored(LRSearchError):
+    """Something could not be put back after a search; everything else was.
+
+    Attributes:
+        failures: what is not as it was before, by name, and the error that kept it from being
+            put back.
+    """
+
+    def __init__(self, message: str, failures: Mapping[str, Exception]) -> None:
+        super().__init__(message)
+        self.failures = dict(failures)
+
+    @classmethod
+    def of(cls, failures: Mapping[str, Exception]) -> NotRestored:
+        """Build the message from what failed, by name.
+
+        Example:
+            >>> print(NotRestored.of({"model.table": RuntimeError("read-only memory")}))
+            not put back: model.table (RuntimeError: read-only memory). Everything else is as it \
+was. Give what can put it back, with state_dict and load_state_dict, in stateful=[...].
+        """
+        said = (f"{name} ({type(e).__name__}: {_first_line(e)})" for name, e in failures.items())
+        return cls(
+            f"not put back: {'; '.join(said)}. Everything else is as it was. Give what can put it "
+            "back, with state_dict and load_state_dict, in stateful=[...].",
+            failures,
+        )
 
 
 class RankFailed(LRSearchError):
@@ -152,6 +184,10 @@ def add_note(error: BaseException, text: str) -> None:
         error.add_note(text)
     else:
         error.__dict__.setdefault("__notes__", []).append(text)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def _short(value: object, limit: int = 80) -> str:

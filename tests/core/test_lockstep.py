@@ -223,3 +223,18 @@ def test_an_interrupt_in_a_lane_closes_the_group_and_restores_the_trainable() ->
 def test_what_has_lanes_is_known_by_its_methods() -> None:
     assert isinstance(LanedQuadratic(), ManyLanes)
     assert not isinstance(Judged(), ManyLanes)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, AttributeError, IndexError])
+@pytest.mark.parametrize("place", ["step", "drop", "evaluate"])
+def test_any_error_of_the_lanes_leaves_them_to_separate_runs(
+    error: type[Exception], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("from inside")
+
+    monkeypatch.setattr(Copies, place, fail)
+    ours, theirs, subject = outcomes(probes(0.01, 0.1, 0.21, 1e200))
+    assert ours.curves == theirs.curves
+    assert f"{error.__name__}: from inside" in str(ours.settings["lanes"])
+    assert [group.closed for group in subject.groups] == [1]

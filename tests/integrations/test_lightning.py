@@ -597,7 +597,7 @@ class Hooked(ManyLanes):
     [
         (UsesTheIndex, {}, "training_step uses batch_idx"),
         (UsesTheStep, {}, "training_step uses global_step"),
-        (Counts, {}, "a step changes counted of the module"),
+        (Counts, {}, "a step changes model.counted"),
         (Hooked, {}, "the module has its own on_after_backward"),
         (ManyLanes, {"precision": "bf16-mixed"}, "precision plugin MixedPrecision"),
         (ManyLanes, {"accumulate_grad_batches": 3}, "last update of a pass has fewer batches"),

@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         if hasattr(value, "to_local"):
             value = value.to_local()  # of a sharded tensor, the shard of this process
-        array = value.detach().cpu().contiguous()
+        array = value.detach().cpu().clone().contiguous()  # numpy() would fix its size
         return (str(array.dtype), tuple(array.shape), array.numpy().tobytes())
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())

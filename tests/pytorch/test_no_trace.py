@@ -180,4 +180,6 @@ def test_memory_held_is_one_copy_of_the_training_state() -> None:
     taken = take(model, optimizer)
     kept = [*model.parameters(), *model.buffers()]
     kept += [value for entry in optimizer.state.values() for value in entry.values()]
-    assert sum(value.nbytes for value in taken.values) == sum(tensor.nbytes for tensor in kept)
+    assert sum(one.value.nbytes for one in taken.objects.tensors.kept) == sum(
+        tensor.nbytes for tensor in kept
+    )

@@ -21,7 +21,7 @@ from torch import nn
 import lrsearch
 from lrsearch.pytorch import room, store
 from lrsearch.pytorch.snapshot import restore, take
-from lrsearch.pytorch.store import PLACES, check_room, copies, put_back
+from lrsearch.pytorch.store import PLACES, check_room, copies, remember
 from tests.pytorch.fingerprint import fingerprint
 from tests.pytorch.problems import OPTIMIZERS, loader, network, train
 
@@ -69,13 +69,13 @@ def test_tensors_of_every_kind_come_back_bit_for_bit_and_twice(place: store.Plac
         for name, t in TENSORS.items()
     ]
     before = [raw(tensor) for tensor in tensors]
-    values = copies(tensors, place)
+    state = remember(list(enumerate(tensors)), place)
     for _ in range(2):
         for name, tensor in zip(TENSORS, tensors, strict=True):
             if name != "expanded" and not tensor.is_sparse:
                 with torch.no_grad():
                     tensor.copy_(torch.zeros_like(tensor))
-        put_back(tensors, values)
+        assert state.restore() == []
         assert [raw(tensor) for tensor in tensors] == before
 
 
@@ -316,6 +316,7 @@ def test_every_tensor_is_copied_once(place: store.Place) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=torch.tensor(1e-3))
     train(model, optimizer, loader(), 1)
     taken = take(model, optimizer, place=place)
-    assert len({id(tensor) for tensor in taken.tensors}) == len(taken.tensors)
+    tensors = [kept.tensor for kept in taken.objects.tensors.kept]
+    assert len({id(tensor) for tensor in tensors}) == len(tensors)
     # Three parameters, their two moments and counts, and the learning rate.
-    assert len(taken.tensors) == 3 + 3 * 3 + 1
+    assert len(tensors) == 3 + 3 * 3 + 1

@@ -6,9 +6,10 @@ The curves are those that separate runs would give, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from lrsearch.core.curve import Curve
+from lrsearch.core.interrupt import raise_held
 from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.trainable import (
     Evaluable,
@@ -23,6 +24,7 @@ from lrsearch.errors import add_note
 __all__ = ["Seen", "run_together", "try_together"]
 
 
+_T = TypeVar("_T")
 Seen = Callable[[Probe, int, float, float], None]
 
 
@@ -66,7 +68,7 @@ def _together(
     """Return a curve per probe; or none, why not, and whether there were too many."""
     group: LaneGroup | None = None
     try:
-        group = trainable.lanes(len(probes), len(probes[0].lrs))
+        group = _batched(trainable.lanes, len(probes), len(probes[0].lrs))
         if group is None:
             return [], trainable.why_not, False
         return run_together(group, probes, isinstance(trainable, Evaluable), seen), None, False
@@ -104,7 +106,7 @@ def run_together(
             _evaluate(group, live, can_evaluate)
             ended = [place for place, lane in enumerate(live) if lane.ended]
             if ended:
-                group.drop(ended)
+                _batched(group.drop, ended)
                 live = [lane for lane in live if not lane.ended]
     except BaseException as error:
         add_note(error, where("update", done, [lane.probe for lane in live or lanes]))
@@ -113,8 +115,9 @@ def run_together(
 
 
 def _update(group: LaneGroup, live: Sequence[Lane], done: int, seen: Seen | None) -> None:
+    raise_held()
     lrs = [lane.probe.lrs[done - 1] for lane in live]
-    for lane, lr, loss in zip(live, lrs, group.step(lrs), strict=True):
+    for lane, lr, loss in zip(live, lrs, _batched(group.step, lrs), strict=True):
         lane.take(loss)
         if seen is not None:
             seen(lane.probe, done, lr, loss)
@@ -123,5 +126,15 @@ def _update(group: LaneGroup, live: Sequence[Lane], done: int, seen: Seen | None
 def _evaluate(group: LaneGroup, live: Sequence[Lane], can_evaluate: bool) -> None:
     wanted = [place for place, lane in enumerate(live) if can_evaluate and lane.to_evaluate]
     if wanted:
-        for place, loss in zip(wanted, group.evaluate(wanted), strict=True):
+        for place, loss in zip(wanted, _batched(group.evaluate, wanted), strict=True):
             live[place].take_held_out(loss)
+
+
+def _batched(action: Callable[..., _T], *arguments: Any) -> _T:
+    """Call it; one at a time its error may not come up, and if it does, it shows as what it is."""
+    try:
+        return action(*arguments)
+    except LanesFailed:
+        raise
+    except Exception as error:
+        raise LanesFailed(f"{type(error).__name__}: {error}") from error

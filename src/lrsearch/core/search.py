@@ -14,12 +14,14 @@ from typing import Any, Protocol, TypeAlias
 
 from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
+from lrsearch.core.interrupt import close_for_good, interruptible, raise_held
 from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.lockstep import try_together
+from lrsearch.core.one_search import one_search
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.suggest import Suggestion
-from lrsearch.core.trainable import Evaluable, ShortensEpochs, Shuffles, Trainable
+from lrsearch.core.trainable import Evaluable, ManyLanes, ShortensEpochs, Shuffles, Trainable
 from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Method", "Observer", "Plan", "Probe", "Script", "Update", "drive", "run_search"]
@@ -108,6 +110,17 @@ def run_search(
     Returns:
         Everything that was measured, and what it says.
     """
+    with one_search(), interruptible():
+        return _run_search(trainable, method, plan, observer, kept)
+
+
+def _run_search(
+    trainable: Trainable[Any],
+    method: Method,
+    plan: Plan,
+    observer: Observer | None,
+    kept: dict[int, object] | None,
+) -> Outcome:
     began = time.perf_counter()
     plan = replace(
         plan,
@@ -117,22 +130,24 @@ def run_search(
     origin = trainable.snapshot()
     lanes = _Lanes(trainable, origin)
     curves: list[Curve] = []
+    back = False
     try:
-        script = method.search(plan)
-        answer, probes = _advance(script, None)
-        while answer is None:
-            numbered = [replace(probe, lane=len(curves) + k) for k, probe in enumerate(probes)]
-            new: dict[int, Curve] = {}
-            for alike in _alike(numbered):
-                new |= {
-                    curve.lane: curve for curve in _run_probes(trainable, lanes, alike, observer)
-                }
-            curves += (new[probe.lane] for probe in numbered)
-            answer, probes = _advance(script, curves[len(curves) - len(numbered) :])
-        if kept is not None:
-            kept.update(lanes.kept())
+        try:
+            script = method.search(plan)
+            answer, probes = _advance(script, None)
+            while answer is None:
+                first = len(curves)
+                curves += _run_round(trainable, lanes, probes, first, observer)
+                answer, probes = _advance(script, curves[first:])
+            if kept is not None:
+                kept.update(lanes.kept())
+        finally:
+            close_for_good()
+            _bring_back(trainable, origin)
+            back = True
     finally:
-        _bring_back(trainable, origin)
+        if not back:  # something came in on the way to it
+            _bring_back(trainable, origin)
         # A traceback that somebody keeps should not keep a copy of the model too.
         lanes.forget()
         del origin
@@ -223,6 +238,14 @@ class _Lanes:
                 self._kept[last.lane] = self._trainable.snapshot()
             self._trainable.restore(self._origin)
 
+
+    def done(self, how: str) -> None:
+        """Note how a group was trained, and bring the trainable back to where it began."""
+        self.how = how
+        if isinstance(self._trainable, ManyLanes):
+            # Lanes may leave in a model's attributes what belongs to all of them.
+            self._trainable.restore(self._origin)
+
     def _choose_data(self, probe: Probe) -> None:
         if probe.shuffle:
             if not isinstance(self._trainable, Shuffles):
@@ -240,6 +263,22 @@ class _Lanes:
             self._trainable.shorten_epochs(probe.updates_per_epoch)
 
 
+def _run_round(
+    trainable: Trainable[Any],
+    lanes: _Lanes,
+    probes: Sequence[Probe],
+    first: int,
+    observer: Observer | None,
+) -> list[Curve]:
+    """Run all probes that a method asked for at once, numbered from ``first`` on."""
+    numbered = [replace(probe, lane=lane) for lane, probe in enumerate(probes, first)]
+    curves: dict[int, Curve] = {}
+    for alike in _alike(numbered):
+        for curve in _run_probes(trainable, lanes, alike, observer):
+            curves[curve.lane] = curve
+    return [curves[probe.lane] for probe in numbered]
+
+
 def _run_probes(
     trainable: Trainable[Any], lanes: _Lanes, probes: Sequence[Probe], observer: Observer | None
 ) -> list[Curve]:
@@ -248,7 +287,8 @@ def _run_probes(
     if len(probes) > 1:
         lanes.begin(probes[0])
         seen = None if observer is None else _seen(observer)
-        found, lanes.how = try_together(trainable, probes, seen)
+        found, how = try_together(trainable, probes, seen)
+        lanes.done(how)
     for probe in probes[len(found) :]:
         lanes.enter(probe)
         found.append(_run_probe(trainable, probe, observer))
@@ -286,6 +326,7 @@ def _run_probe(trainable: Trainable[Any], probe: Probe, observer: Observer | Non
         _evaluate(trainable, lane)
         for done, lr in enumerate(probe.lrs, start=1):
             doing = "update"
+            raise_held()
             lane.take(float(trainable.step(lr)))
             doing = "the progress display after update"
             if observer is not None:

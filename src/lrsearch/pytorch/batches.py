@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from lrsearch.core.interrupt import uninterrupted
 from lrsearch.errors import During, InvalidArgument
-from lrsearch.pytorch.epochs import Epochs, tell_epoch
+from lrsearch.pytorch.epochs import loader_state, tell_epoch
+from lrsearch.pytorch.object_state import ObjectState
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
+from lrsearch.pytorch.store import tried
 
 __all__ = ["BatchStream", "Position"]
 
@@ -23,11 +27,13 @@ class Position:
         index: of the batch within the pass.
         most: batches of the pass that are read, again and again; or ``None``: all of them,
             and then the next pass.
+        begun: what the loader held when the pass began; ``None``: what it held at first.
     """
 
     number: int
     index: int
     most: int | None = None
+    begun: ObjectState | None = field(default=None, compare=False, repr=False)
 
 
 class BatchStream:
@@ -58,23 +64,25 @@ class BatchStream:
         self._name = name
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
+        self._raw: Any = None  # the loader's own
         self._number = self._index = 0
         self._most: int | None = None
         self.generators = generators_of(loader)
-        self._epochs = Epochs(loader)
+        self._before = loader_state(loader)
+        self._begun: ObjectState | None = self._before
         self.length = _checked_length(loader, name, may_be_empty)
 
     @property
     def position(self) -> Position:
         """The place of the batch that :meth:`next` returns next."""
-        return Position(self._number, self._index, self._most)
+        return Position(self._number, self._index, self._most, self._begun)
 
     def seek(self, position: Position) -> None:
         """Go to a position; the batches before it are read again only when needed."""
-        if position != self.position or self._iterator is not None:
-            self._iterator = None
-            self._number, self._index, self._most = position.number, position.index, position.most
-            self._epochs.restore()
+        self.close()
+        self._number, self._index, self._most = position.number, position.index, position.most
+        self._begun = position.begun or self._before
+        self._begun.restore()
 
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
@@ -82,8 +90,10 @@ class BatchStream:
         if batch is _NOTHING:
             if self._index == 0:
                 raise _empty(self._name)
-            self._iterator, self._index = None, 0
-            self._number += self._most is None
+            self.close()
+            self._index = 0
+            if self._most is None:
+                self._number, self._begun = self._number + 1, None
             batch = self._next_of_pass()
             if batch is _NOTHING:
                 raise _once(self._name)
@@ -106,11 +116,13 @@ class BatchStream:
 
     def one_pass(self) -> Iterator[Any]:
         """Yield one whole pass in the order of the first, whatever the position."""
+        now = loader_state(self._loader)  # what other streams share with this one goes on
         self.seek(Position(0, 0))
         try:
             yield from self._begin_pass(skip=0)
         finally:
-            self._epochs.restore()
+            self.close()
+            now.restore()
 
     def sample(self) -> Any:
         """Return the batch that a pass begins with; the position stays."""
@@ -121,8 +133,12 @@ class BatchStream:
             self.seek(position)
 
     def close(self) -> None:
-        """Forget the iterator, so that worker processes end."""
-        self._iterator = None
+        """Forget the iterator, and end its worker processes even where an error holds it."""
+        iterator, self._raw, self._iterator = self._raw, None, None
+        if isinstance(iterator, types.GeneratorType):
+            tried(iterator.close)
+        elif hasattr(iterator, "_shutdown_workers"):
+            tried(iterator._shutdown_workers)
 
     def _next_of_pass(self) -> Any:
         """Return the next batch of this pass, ``_NOTHING`` when it is over."""
@@ -137,10 +153,15 @@ class BatchStream:
         return batch
 
     def _begin_pass(self, skip: int) -> Iterator[Any]:
+        if self._begun is None:
+            self._begun = loader_state(self._loader)
+        else:
+            self._begun.restore()
         before = read_random_state(self.generators)
         seed_everything(_mix(self._seed, self._number), self.generators)
         try:
-            iterator = _own_iterator(self._loader, self._number)
+            with uninterrupted():  # or a worker would be left to itself
+                self._raw = iterator = _own_iterator(self._loader, self._number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.

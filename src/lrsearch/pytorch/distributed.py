@@ -22,9 +22,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lrsearch.core.interrupt import interrupt_later
 from lrsearch.errors import InvalidArgument, RankFailed, Words
 from lrsearch.pytorch.exchange import Exchange
-from lrsearch.pytorch.interrupt import interrupt_later
 from lrsearch.pytorch.wrappers import Wrappers, WrapperState
 
 __all__ = ["ALONE", "Alone", "Ranks", "Together", "ranks_of"]

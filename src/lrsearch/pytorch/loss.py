@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,15 +66,22 @@ def checked_loss(loss: object) -> Tensor:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return the batch with every tensor in it on ``device``, in containers of any depth.
+    """Return a copy of the batch with every tensor on ``device``, in containers of any depth.
 
-    What has a method ``to`` moves by itself. Mappings, lists, tuples and dataclasses stay of
-    their type; the ones given are not changed.
+    A model may work in place on what it is given, and the batch may be the user's own. What
+    has a method ``to`` moves by itself. Mappings, lists, tuples and dataclasses stay of their
+    type.
     """
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        there = batch.to(device, non_blocking=True)
+        if there is not batch:
+            return there
+        own = batch.detach().clone()
+        return own.requires_grad_() if batch.requires_grad else own
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
     if callable(getattr(batch, "to", None)) and not isinstance(batch, type):
-        return batch.to(device)
+        return _deep_copy(batch).to(device)
     if isinstance(batch, tuple):
         moved = (to_device(item, device) for item in batch)
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
@@ -109,6 +117,13 @@ def _first_size(batch: Any) -> int | None:
         items = _fields(batch).values()
     sizes = (_first_size(item) for item in items)
     return next((size for size in sizes if size is not None), None)
+
+
+def _deep_copy(batch: Any) -> Any:
+    try:
+        return copy.deepcopy(batch)
+    except Exception:  # whatever its parts say to being copied
+        return batch
 
 
 def _changed(container: Any, items: Iterable[tuple[Any, Any]]) -> Any:

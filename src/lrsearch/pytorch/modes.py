@@ -7,15 +7,15 @@ Scheduled", arXiv 2405.15682.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lrsearch.pytorch.contents import Contents, is_plain
-from lrsearch.pytorch.store import put_back
+from lrsearch.core.interrupt import uninterrupted
+from lrsearch.pytorch.snapshot import restore, take
 
 __all__ = ["evaluating", "start_training"]
 
@@ -26,42 +26,41 @@ class _HasModes(Protocol):
     def eval(self) -> None: ...
 
 
-def start_training(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put both into training mode. Parts of a model that trains already keep their own modes."""
+def start_training(model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Put all into training mode. Parts of a model that trains already keep their own modes."""
     if not model.training:
         model.train()
-    if isinstance(optimizer, _HasModes):
-        optimizer.train()
+    for optimizer in optimizers:
+        if isinstance(optimizer, _HasModes):
+            optimizer.train()
 
 
 @contextmanager
-def evaluating(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Put both into eval mode for a while; every weight and mode is the same afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
+def evaluating(
+    model: nn.Module,
+    *optimizers: torch.optim.Optimizer,
+    others: Iterable[object] = (),
+    apart: Iterable[object] = (),
+) -> Iterator[None]:
+    """Put all into eval mode for a while; everything is the same afterwards.
+
+    A plain loop that does not evaluate goes on in the same way: with the hidden state that
+    training left, and no statistics of held-out batches.
+
+    Args:
+        model: what is evaluated.
+        optimizers: its optimizers. ``train()`` of one that has modes undoes ``eval()`` up to
+            rounding only, so its state is put back too.
+        others, apart: what else an evaluation may change, as for :func:`~.snapshot.take`.
+    """
+    with_modes = [optimizer for optimizer in optimizers if isinstance(optimizer, _HasModes)]
+    beside = [one for one in others if not isinstance(one, torch.optim.Optimizer)]
+    before = take(model, with_modes, others=beside, apart=apart)
     try:
         model.eval()
-        with _eval_mode_of(optimizer):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _eval_mode_of(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    if not isinstance(optimizer, _HasModes):
-        yield
-        return
-    # train() undoes eval() up to rounding only, so the weights themselves are put back.
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    values = [weight.detach().clone() for weight in weights]
-    tensors: dict[int, Tensor] = {}
-    owners = (*optimizer.param_groups, vars(optimizer))
-    flags = [Contents.of(owner, tensors, lambda _, value: is_plain(value)) for owner in owners]
-    try:
-        optimizer.eval()
+        for optimizer in with_modes:
+            optimizer.eval()
         yield
     finally:
-        for contents in flags:
-            contents.put_back()
-        put_back(weights, values)
+        with uninterrupted():
+            restore(before)

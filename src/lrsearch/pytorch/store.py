@@ -13,16 +13,27 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrsearch.errors import InvalidArgument
 from lrsearch.pytorch.room import free_memory
 
-__all__ = ["PLACES", "Place", "check_place", "check_room", "copies", "put_back"]
+__all__ = [
+    "PLACES",
+    "Place",
+    "TensorState",
+    "check_place",
+    "check_room",
+    "copies",
+    "remember",
+    "tried",
+]
 
 Place = Literal["device", "cpu", "disk"]
 PLACES: tuple[Place, ...] = ("device", "cpu", "disk")
@@ -30,6 +41,7 @@ PLACES: tuple[Place, ...] = ("device", "cpu", "disk")
 _NOTABLE = 2**26  # bytes: below these, asking for the free memory takes longer than copying
 _ALIGNMENT = 64  # bytes
 _BLOCK = 2**20  # bytes
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _WAY_OUT = {
     "device": 'Pass snapshot_to="cpu" or snapshot_to="disk".',
     "cpu": 'Pass snapshot_to="disk".',
@@ -67,11 +79,129 @@ def copies(tensors: Sequence[Tensor], place: Place) -> list[Tensor]:
     return rooms
 
 
-@torch.no_grad()
-def put_back(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Write copies back into the tensors that they were made of, in the same order."""
-    for tensor, value in zip(tensors, values, strict=True):
-        _memory(tensor).copy_(value, non_blocking=True)
+@dataclass(frozen=True)
+class _Kept:
+    """A tensor, a copy of its values, and what else belongs to it.
+
+    Attributes:
+        same: another view of its memory, where it can be pointed to another.
+        size: bytes of that memory.
+    """
+
+    name: object
+    tensor: Tensor
+    value: Tensor
+    same: Tensor | None
+    size: int
+    grad: Tensor | None
+    hooks: Any
+    is_leaf: bool
+    requires_grad: bool
+
+    @classmethod
+    def of(cls, name: object, tensor: Tensor, value: Tensor) -> _Kept:
+        same = tensor.detach() if _has_memory(tensor) else None
+        size = 0 if same is None else same.untyped_storage().nbytes()
+        is_leaf = tensor.is_leaf
+        grad = tensor.grad if is_leaf else None
+        hooks = tensor._backward_hooks if is_leaf else None
+        return cls(name, tensor, value, same, size, grad, hooks, is_leaf, tensor.requires_grad)
+
+    def put_back(self, untouched: bool) -> None:
+        """Write what has changed; ``untouched``: torch knows of no change of the values."""
+        tensor = self.tensor
+        if self.is_leaf and not tensor.is_leaf:
+            tensor.detach_()
+        moved = self.same is not None and self._point_back(self.same)
+        here = _memory(tensor)
+        # Reading is no harm where the memory is read-only, and on the CPU it costs less.
+        compare = (untouched and not moved) and here.device.type == "cpu"
+        if not (compare and _same_bits(here, self.value)):
+            with torch.inference_mode() if tensor.is_inference() else nullcontext():
+                here.copy_(self.value, non_blocking=True)
+        if self.is_leaf:
+            if tensor.requires_grad != self.requires_grad:
+                tensor.requires_grad_(self.requires_grad)
+            if tensor._backward_hooks is not self.hooks:
+                tensor._backward_hooks = self.hooks
+            if tensor.grad is not self.grad:
+                tensor.grad = self.grad
+
+    def _point_back(self, same: Tensor) -> bool:
+        """Give the tensor its own memory, of the old size; return whether it had another."""
+        storage = same.untyped_storage()
+        resized = storage.nbytes() != self.size
+        if resized:
+            storage.resize_(self.size)
+        tensor = self.tensor
+        moved = tensor.device != same.device or tensor.dtype != same.dtype
+        moved = moved or tensor.shape != same.shape or tensor.stride() != same.stride()
+        if moved or tensor.data_ptr() != same.data_ptr():
+            tensor.data = same
+            return True
+        return resized
+
+
+@dataclass(frozen=True)
+class TensorState:
+    """What :func:`remember` copied. It can be put back any number of times."""
+
+    kept: tuple[_Kept, ...]
+    versions: list[int | None]  # torch's counters of changes, when values were last the same
+
+    @torch.no_grad()
+    def restore(self) -> list[tuple[object, Exception]]:
+        """Write back what has changed; return the names of what could not be, and why."""
+        failures = [(k.name, tried(self._put_back, n)) for n, k in enumerate(self.kept)]
+        return [(name, error) for name, error in failures if error is not None]
+
+    def _put_back(self, place: int) -> None:
+        kept = self.kept[place]
+        kept.put_back(untouched=_version(kept.tensor) == self.versions[place])
+        self.versions[place] = _version(kept.tensor)
+
+    def changed(self) -> list[object]:
+        """Return the names of the tensors whose values are not what they were."""
+        return [kept.name for kept in self.kept if not _same_bits(kept.tensor, kept.value)]
+
+
+def remember(tensors: Sequence[tuple[object, Tensor]], place: Place) -> TensorState:
+    """Copy tensors, each with a name for errors, as :func:`copies` does."""
+    values = copies([tensor for _, tensor in tensors], place)
+    kept = (_Kept.of(*named, value) for named, value in zip(tensors, values, strict=True))
+    return TensorState(tuple(kept), [_version(tensor) for _, tensor in tensors])
+
+
+def tried(action: Callable[..., object], *arguments: object) -> Exception | None:
+    """Call it and return its error: one thing that fails does not keep others from being done."""
+    try:
+        action(*arguments)
+    except Exception as error:
+        return error
+    return None
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether it is plain memory, that it can be pointed away from."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_quantized
+    return plain and tensor.layout is torch.strided and not tensor.is_meta
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same; NaN is the same as itself, and 0 is not -0."""
+    one, other = _memory(one).detach(), other.detach()
+    if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
+        return False
+    size = one.element_size()
+    if one.layout is not torch.strided or one.is_quantized or size not in _BITS:
+        return False
+    if one.dtype.is_floating_point or one.dtype.is_complex:
+        one, other = one.view(_BITS[size]), other.view(_BITS[size])
+    return torch.equal(one, other)
 
 
 def check_room(tensors: Sequence[Tensor], place: Place) -> None:

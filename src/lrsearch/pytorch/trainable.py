@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsearch.core.grid import whole
+from lrsearch.core.interrupt import uninterrupted
 from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
@@ -20,6 +21,7 @@ from lrsearch.pytorch.distributed import ALONE, Ranks
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
 from lrsearch.pytorch.loss import ComputeLoss, batch_size, default_loss, to_device
 from lrsearch.pytorch.modes import evaluating, start_training
+from lrsearch.pytorch.object_state import ObjectState
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import Place, check_place
 from lrsearch.pytorch.update import Clipping, Updater
@@ -83,6 +85,7 @@ class TorchTrainable:
         self._scaler = grad_scaler
         # A loss may have weights, statistics and modes of its own.
         self._beside = (loss_fn, compute_loss, *stateful)
+        self._apart: Sequence[object] = ()  # what is not to be looked at
         self._snapshot_to = snapshot_to
         self._ranks = ranks
         self.leads = ranks.leads
@@ -91,7 +94,7 @@ class TorchTrainable:
         self._batches = BatchStream(train_loader, ranks.seed(seed, generators_of(train_loader)))
         self._held_out: BatchStream | None = None
         self._no_lanes = "vectorise=False" if vectorise is False else ranks.why_no_lanes
-        self._choice = Choice(self._recipe, self._trial, always=vectorise is True)
+        self._choice = Choice(self._recipe, self._trial, self._watch, vectorise is True)
         self._device = next(p for group in optimizer.param_groups for p in group["params"]).device
         self._autocast = _autocast(autocast, self._device)
         self.multipliers = multipliers_of(optimizer)
@@ -126,24 +129,30 @@ class TorchTrainable:
 
     def snapshot(self) -> TorchSnapshot:
         """Copy everything that ``restore`` brings back."""
-        wrappers = self._ranks.save()
-        generators = self._batches.generators
-        taken = state.take(
-            self._model,
-            self._optimizer,
-            self._scaler,
-            generators,
-            others=self._beside,
-            place=self._snapshot_to,
-        )
+        held_out = () if self._held_out is None else self._held_out.generators
+        with uninterrupted():
+            wrappers = self._ranks.save()
+            taken = state.take(
+                self._model,
+                self._optimizer,
+                self._scaler,
+                (*self._batches.generators, *held_out),
+                others=self._beside,
+                apart=self._apart,
+                place=self._snapshot_to,
+            )
         return TorchSnapshot(taken, wrappers, self._updates, self._batches.position)
 
     def restore(self, snapshot: TorchSnapshot) -> None:
         """Return to ``snapshot``, bit for bit; it can be restored again."""
-        self._ranks.restore(snapshot.wrappers)
-        state.restore(snapshot.state)
-        self._updates = snapshot.updates
-        self._batches.seek(snapshot.position)
+        with uninterrupted(), ExitStack() as last_first:
+            # Each by itself: the rest is put back even if one of them cannot be.
+            last_first.callback(state.restore, snapshot.state)
+            last_first.callback(self._batches.seek, snapshot.position)
+            if self._held_out is not None:
+                last_first.callback(self._held_out.close)
+            last_first.callback(self._ranks.restore, snapshot.wrappers)
+            self._updates = snapshot.updates
 
     def reshuffle(self, number: int) -> None:
         """Go on with passes over the data that no order with a lower number has come to."""
@@ -162,6 +171,10 @@ class TorchTrainable:
     def lanes(self, count: int, steps: int) -> TorchLanes | None:
         """Return lanes from the present state if they train faster together than in turn."""
         return None if self._no_lanes else self._choice.lanes(count, steps)
+
+    def _watch(self) -> ObjectState:
+        """Remember what a step may change beside weights, buffers and the optimizer."""
+        return state.attributes(self._model, self._beside, (*self._apart, self._optimizer))
 
     def _recipe(self) -> LaneRecipe:
         return LaneRecipe(
@@ -189,10 +202,16 @@ class TorchTrainable:
             self.restore(before)
             del before  # even where a traceback is kept
 
+    def _evaluating(self) -> AbstractContextManager[None]:
+        return evaluating(self._model, self._optimizer, others=self._beside, apart=self._apart)
+
     def _begin(self) -> None:
         """Start from known random states, and in training mode as any training loop would."""
         seed_everything(self._seed, self._batches.generators)
         start_training(self._model, self._optimizer)
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None  # dropped, not zeroed: the user may hold it
 
     def _set_lr(self, lr: float) -> None:
         for group, multiplier in zip(self._optimizer.param_groups, self.multipliers, strict=True):
@@ -234,7 +253,7 @@ class EvaluatedTorchTrainable(TorchTrainable):
         random = read_random_state(self._held_out.generators)
         pieces: list[tuple[float, int]] = []
         try:
-            with evaluating(self._model, self._optimizer), torch.no_grad():
+            with self._evaluating(), torch.no_grad():
                 for batch, counts in self._ranks.rounds(
                     self._held_out.one_pass(), self._batches.sample
                 ):

@@ -14,14 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lrsearch.errors import InvalidArgument, Words
-from lrsearch.pytorch.contents import Contents, is_plain
-from lrsearch.pytorch.store import put_back
+from lrsearch.pytorch.object_state import ObjectState, capture
 
 __all__ = ["WrapperState", "Wrappers"]
 
@@ -35,16 +33,13 @@ class WrapperState:
     Attributes:
         flags: of every ``DistributedDataParallel``.
         rebuilt: whether each had rebuilt its buckets.
-        hooks: what communication hooks remember, such as PowerSGD's error feedback.
-        tensors, values: gradients that lie in a reducer's memory and tensors of the hooks,
-            and their copies.
+        objects: what communication hooks remember, such as PowerSGD's error feedback, and
+            gradients that lie in a reducer's memory.
     """
 
     flags: tuple[dict[str, bool], ...]
     rebuilt: tuple[bool, ...]
-    hooks: tuple[tuple[Any, Contents], ...]
-    tensors: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    objects: ObjectState
 
 
 @dataclass(frozen=True)
@@ -111,22 +106,17 @@ class Wrappers:
     def save(self) -> WrapperState:
         """Remember everything that :meth:`restore` brings back."""
         self.settle()
-        tensors: dict[int, Tensor] = {}
-        hooks = tuple(
-            (state, Contents.of(_attributes(state), tensors, _remembered))
+        hooks = [state for replica in self.replicas for _, state in replica._comm_hooks]
+        grads = [
+            parameter.grad
             for replica in self.replicas
-            for _, state in replica._comm_hooks
-        )
-        for replica in self.replicas:
-            if replica.gradient_as_bucket_view:
-                grads = (p.grad for p in replica.parameters())
-                tensors.update((id(grad), grad) for grad in grads if grad is not None)
+            if replica.gradient_as_bucket_view
+            for parameter in replica.parameters()
+        ]
         return WrapperState(
             flags=tuple({name: vars(r)[name] for name in _FLAGS} for r in self.replicas),
             rebuilt=tuple(bool(replica._has_rebuilt_buckets) for replica in self.replicas),
-            hooks=hooks,
-            tensors=tuple(tensors.values()),
-            values=tuple(tensor.detach().clone() for tensor in tensors.values()),
+            objects=capture([*(("hook", hook) for hook in hooks), ("gradients", grads)]),
         )
 
     def restore(self, saved: WrapperState, failed: bool) -> None:
@@ -136,11 +126,7 @@ class Wrappers:
             vars(replica).update(flags)
             if replica._has_rebuilt_buckets and not rebuilt:
                 _renew(replica)
-        for state, contents in saved.hooks:
-            remembered = contents.put_back()
-            for name in contents.entries:
-                setattr(state, name, remembered[name])
-        put_back(saved.tensors, saved.values)
+        saved.objects.restore()
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -185,16 +171,6 @@ def _ranks(model: nn.Module, replicas: tuple[DistributedDataParallel, ...]) -> t
     if len(found) > 1:
         return tuple(range(dist.get_world_size()))
     return tuple(sorted(*found)) if found else ()
-
-
-def _attributes(state: Any) -> dict[str, Any]:
-    """The attributes of an object; torch's PowerSGD keeps them in slots."""
-    names = (*getattr(state, "__dict__", ()), *getattr(type(state), "__slots__", ()))
-    return {name: getattr(state, name) for name in names if hasattr(state, name)}
-
-
-def _remembered(_key: object, value: object) -> bool:
-    return is_plain(value) or isinstance(value, (np.random.RandomState, np.random.Generator))
 
 
 def _renew(replica: Any) -> None:

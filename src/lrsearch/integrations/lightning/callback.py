@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from lrsearch.core.one_search import one_search
 from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.lightning.apply import apply_result
 from lrsearch.integrations.lightning.checks import check_strategy
@@ -71,7 +72,7 @@ class LearningRateSearch(installed().Callback):  # type: ignore[misc]
         if not now or step in self.results or batch_idx % trainer.accumulate_grad_batches:
             return
         check_strategy(trainer)
-        with as_it_was(trainer, pl_module, trained=False):
+        with one_search(ready=False), as_it_was(trainer, pl_module, trained=False):
             found = search_here(trainer, self._request)
         self.results[step] = found
         if not found.status.found:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.integrations.lightning.package import setup_data
+from lrsearch.pytorch.loss import to_device
 from lrsearch.pytorch.random_state import generators_of
 
 __all__ = ["Batches", "Item", "loaders_of"]
@@ -70,6 +71,8 @@ class Batches:
 
     def _handed_over(self, batch: Any, loader: int) -> Any:
         strategy = self._trainer.strategy
+        if strategy.root_device.type == "cpu":
+            batch = to_device(batch, strategy.root_device)  # a copy: the batch may be the user's
         batch = strategy.precision_plugin.convert_input(batch)
         batch = self._trainer.lightning_module._on_before_batch_transfer(batch, loader)
         return strategy.batch_to_device(batch, dataloader_idx=loader)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from lrsearch.core.interrupt import interruptible
+from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
 from lrsearch.integrations.lightning.checks import check_trainer
@@ -27,6 +30,7 @@ def find_lr_for(
     monitor: str | None = None,
     validate: bool = True,
     vectorise: bool | None = None,
+    stateful: Sequence[Any] = (),
     seed: int = 0,
     progress: bool = True,
     throw: bool = True,
@@ -59,6 +63,7 @@ def find_lr_for(
         validate: whether candidates are ranked by the validation.
         vectorise: whether lanes are trained together (``None``: when that is measured to be
             faster); ``result.settings["lanes"]`` says what was done, and why.
+        stateful: what else a step changes, as in :func:`lrsearch.find_lr`.
         seed: seed of data order, dropout and every other random choice of the search.
         progress: show live progress on standard error.
         throw: raise when there is no answer; otherwise return the result with its status.
@@ -84,6 +89,7 @@ def find_lr_for(
         monitor=monitor,
         validate=validate,
         vectorise=vectorise,
+        stateful=stateful,
         seed=seed,
         progress=progress,
         throw=throw,
@@ -96,5 +102,9 @@ def find_lr_for(
         "datamodule": datamodule,
     }
     inner = getattr(module, "_orig_mod", module)
-    with as_it_was(trainer, inner, *data.values()):
+    with (
+        one_search(ready=False),
+        interruptible(),
+        as_it_was(trainer, inner, *data.values()),
+    ):
         return inside_fit(trainer, module, data, lambda: search_here(trainer, request))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lrsearch.core.trainable import LaneGroup
-from lrsearch.integrations.lightning.photograph import Photograph
 from lrsearch.integrations.lightning.steps import overridden
 
-__all__ = ["GuardedLanes", "Untold", "why_no_lanes"]
+__all__ = ["Untold", "why_no_lanes"]
 
 # What happens around the loss of a batch: lanes know only the loss.
 _HOOKS = (
@@ -43,31 +40,6 @@ class Untold:
     __pow__ = __rpow__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _used
     __int__ = __float__ = __index__ = __bool__ = __hash__ = __str__ = __repr__ = _used
     __neg__ = __abs__ = __round__ = __format__ = __iter__ = _used
-
-
-class GuardedLanes:
-    """Lanes after which the attributes of the module are as before them."""
-
-    def __init__(self, group: LaneGroup, attributes: Photograph) -> None:
-        self._group = group
-        self._attributes = attributes
-
-    def step(self, lrs: Sequence[float]) -> list[float]:
-        """Update every live lane; return the losses before."""
-        return self._group.step(lrs)
-
-    def drop(self, lanes: Sequence[int]) -> None:
-        """Take lanes out."""
-        self._group.drop(lanes)
-
-    def evaluate(self, lanes: Sequence[int] | None = None) -> list[float]:
-        """Return held-out losses of live lanes."""
-        return self._group.evaluate(lanes)
-
-    def close(self) -> None:
-        """Put everything back."""
-        self._group.close()
-        self._attributes.restore()
 
 
 def why_no_lanes(trainer: Any, batches: int | None) -> str:

@@ -7,10 +7,11 @@ import importlib
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lrsearch.core.interrupt import uninterrupted
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
 from lrsearch.errors import InvalidArgument, NoLearningRateFound
@@ -39,6 +40,7 @@ class Request:
     monitor: str | None = None
     validate: bool = True
     vectorise: bool | None = None
+    stateful: Sequence[Any] = ()
     seed: int = 0
     progress: bool = True
     throw: bool = True
@@ -63,6 +65,7 @@ def search_here(trainer: Any, request: Request) -> Result:
             validate=request.validate,
             seed=request.seed,
             vectorise=request.vectorise,
+            stateful=request.stateful,
         )
         plan = planned_run(trainer, optimizer, request.train_steps, open_ended=not request.planned)
         check_length(plan, request.method)
@@ -91,7 +94,8 @@ def as_it_was(trainer: Any, *others: object, trained: bool = True) -> Iterator[N
         others: the module, the datamodule, loaders.
         trained: whether the weights are copied too.
     """
-    picture = photograph([trainer, *others], trained=trained)
+    with uninterrupted():
+        picture = photograph([trainer, *others], trained=trained)
     random = read_random_state()
     loud = signal.getsignal(signal.SIGINT)
     package = package_of(trainer)
@@ -104,10 +108,11 @@ def as_it_was(trainer: Any, *others: object, trained: bool = True) -> Iterator[N
         trainer.profiler = quiet()
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, loud)
-        picture.restore()
-        random.restore()
+        with uninterrupted():
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, loud)
+            random.restore()
+            picture.restore()
 
 
 def inside_fit(

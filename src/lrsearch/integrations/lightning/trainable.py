@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrsearch.core.trainable import HeldOut, LaneGroup
+from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.lightning.data import Batches, Item, loaders_of
-from lrsearch.integrations.lightning.lanes import GuardedLanes, Untold, why_no_lanes
+from lrsearch.integrations.lightning.lanes import Untold, why_no_lanes
 from lrsearch.integrations.lightning.logged import Logged
 from lrsearch.integrations.lightning.package import progress_of
-from lrsearch.integrations.lightning.photograph import Photograph, photograph
 from lrsearch.integrations.lightning.steps import Steps, loss_of
-from lrsearch.pytorch import snapshot as state
-from lrsearch.pytorch.modes import evaluating
+from lrsearch.pytorch.lanes import TorchLanes
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
 from lrsearch.pytorch.trainable import EvaluatedTorchTrainable, TorchSnapshot, TorchTrainable
 
 __all__ = ["EvaluatedLightningTrainable", "LightningTrainable", "lightning_trainable"]
-
-
-@dataclass(frozen=True)
-class LightningSnapshot(TorchSnapshot):
-    """The training state, and what else a step of a module may change.
-
-    Attributes:
-        attributes: the attributes of the module and of the schedulers.
-        others: the module's other optimizers.
-    """
-
-    attributes: Photograph
-    others: tuple[state.Snapshot, ...]
 
 
 class LightningTrainable(TorchTrainable):
@@ -82,8 +66,10 @@ class LightningTrainable(TorchTrainable):
         self._trainer = trainer
         self._logged = logged
         self._steps = Steps(trainer, optimizer, trainer.accumulate_grad_batches)
-        self._others = [other for other in trainer.optimizers if other is not optimizer]
-        self._schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        # A step may change the module's other optimizers and its schedulers.
+        others = (other for other in trainer.optimizers if other is not optimizer)
+        schedulers = (config.scheduler for config in trainer.lr_scheduler_configs)
+        self._beside = (*self._beside, *others, *schedulers)
         self._progress = progress_of(trainer)
         self._done_before = self._progress.completed
         self._own_reason: str | None = None
@@ -103,21 +89,8 @@ class LightningTrainable(TorchTrainable):
         self._count(self._updates + 1)
         return self._mean(loss)
 
-    def snapshot(self) -> LightningSnapshot:
-        """Copy everything that ``restore`` brings back."""
-        taken = super().snapshot()
-        return LightningSnapshot(
-            **vars(taken),
-            attributes=self._attributes(*self._schedulers),
-            others=tuple(state.take(nn.Module(), other) for other in self._others),
-        )
-
     def restore(self, snapshot: TorchSnapshot) -> None:
         """Return to ``snapshot``, bit for bit; it can be restored again."""
-        assert isinstance(snapshot, LightningSnapshot)
-        snapshot.attributes.restore()
-        for taken in snapshot.others:
-            state.restore(taken)
         super().restore(snapshot)
         self._count(snapshot.updates)
 
@@ -126,25 +99,12 @@ class LightningTrainable(TorchTrainable):
         """Why the last call of :meth:`lanes` returned ``None``."""
         return self._own_reason or super().why_not
 
-    def lanes(self, count: int, steps: int) -> LaneGroup | None:  # type: ignore[override]
+    def lanes(self, count: int, steps: int) -> TorchLanes | None:
         """Return lanes if the module can be trained in them and they are faster."""
         if self._own_reason is None:
             length = self._batches.length
-            self._own_reason = why_no_lanes(self._trainer, length) or self._what_a_step_changes()
-        if self._own_reason:
-            return None
-        attributes = self._attributes()
-        group = super().lanes(count, steps)
-        attributes.restore()  # trying may leave tensors of all lanes in them
-        return None if group is None else GuardedLanes(group, attributes)
-
-    def _what_a_step_changes(self) -> str:
-        """Say which attributes of the module a step changes: lanes would mix them up."""
-        with self._trial() as step:
-            attributes = self._attributes()
-            step(0.0)
-            changed = attributes.changed()
-        return f"a step changes {', '.join(changed[:3])} of the module" if changed else ""
+            self._own_reason = why_no_lanes(self._trainer, length)
+        return None if self._own_reason else super().lanes(count, steps)
 
     def _loss_of_item(self, model: nn.Module, item: Item) -> Tensor:
         """The loss of a batch where no hooks are wanted: held out, or in lanes."""
@@ -159,10 +119,6 @@ class LightningTrainable(TorchTrainable):
         if loss is None:
             raise InvalidArgument.of("module.training_step", None, "a loss")
         return loss
-
-    def _attributes(self, *others: object) -> Photograph:
-        """What the module keeps beside its weights."""
-        return photograph([self._model, *others], trained=False, apart=[self._trainer])
 
     def _count(self, updates: int) -> None:
         """Let ``trainer.global_step`` be what it would be in ``fit``."""
@@ -196,13 +152,12 @@ class EvaluatedLightningTrainable(LightningTrainable, EvaluatedTorchTrainable):
     def check(self) -> None:
         """Raise unless ``validation_step`` gives a loss, tried on one batch."""
         assert self._held_out is not None
-        with self._validating(), evaluating(self._model, self._optimizer):
+        with self._validating(), self._evaluating():
             for item in itertools.islice(self._held_out.one_pass(), 1):
                 self._loss_of_item(self._model, item)
 
     @contextmanager
     def _validating(self) -> Iterator[None]:
-        attributes = self._attributes()
         random = read_random_state(self._batches.generators)
         self._trainer.validating = True
         try:
@@ -210,7 +165,6 @@ class EvaluatedLightningTrainable(LightningTrainable, EvaluatedTorchTrainable):
                 yield
         finally:
             self._trainer.training = True
-            attributes.restore()
             random.restore()
 
 
@@ -222,6 +176,7 @@ def lightning_trainable(
     validate: bool = True,
     seed: int = 0,
     vectorise: bool | None = None,
+    stateful: Sequence[Any] = (),
 ) -> LightningTrainable:
     """Return a trainable that can evaluate where ``fit`` would validate, else one that cannot.
 
@@ -229,10 +184,11 @@ def lightning_trainable(
         InvalidArgument: there are no training batches, or the validation has no loss.
     """
     train, held_out = loaders_of(trainer)
+    options: dict[str, Any] = {"seed": seed, "vectorise": vectorise, "stateful": stateful}
     if held_out is None or not validate:
-        return LightningTrainable(trainer, optimizer, train, logged, seed=seed, vectorise=vectorise)
+        return LightningTrainable(trainer, optimizer, train, logged, **options)
     trainable = EvaluatedLightningTrainable(
-        trainer, optimizer, train, logged, val_loader=held_out, seed=seed, vectorise=vectorise
+        trainer, optimizer, train, logged, val_loader=held_out, **options
     )
     trainable.check()
     return trainable

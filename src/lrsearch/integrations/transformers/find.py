@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from lrsearch.core.interrupt import interruptible
+from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
 from lrsearch.errors import InvalidArgument
@@ -31,6 +34,7 @@ def find_lr_for(
     train_steps: int | None = None,
     schedule: str | Shape | None = None,
     vectorise: bool | None = None,
+    stateful: Sequence[Any] = (),
     seed: int | None = None,
     progress: bool = True,
     throw: bool = True,
@@ -54,6 +58,8 @@ def find_lr_for(
         schedule: shape of the planned run's learning rate, instead of the trainer's.
         vectorise: whether lanes are trained together (``None``: when that is measured to be
             faster); ``result.settings["lanes"]`` says what was done, and why.
+        stateful: what else an update changes, as in :func:`lrsearch.find_lr`. What a subclass of
+            the trainer holds (a loss, counters) is put back unasked.
         seed: seed of data order and dropout; that of the trainer when not given, so that the
             batches come in the order of the planned run.
         progress: show live progress on standard error.
@@ -86,14 +92,16 @@ def find_lr_for(
     check_trainer(trainer)
     chosen = _with_budget(method, budget)
     seed = trainer.args.seed if seed is None else seed
-    with left_as_it_was(trainer):
+    with one_search(ready=False), interruptible(), left_as_it_was(trainer):
         if not trainer.is_in_train:
             begin_training(trainer)
         steps, shape = planned_run(trainer)
         with ranks_of(trainer.model_wrapped) as ranks:
             ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
             return search(
-                trainer_trainable(trainer, seed=seed, vectorise=vectorise, ranks=ranks),
+                trainer_trainable(
+                    trainer, seed=seed, vectorise=vectorise, stateful=stateful, ranks=ranks
+                ),
                 method=chosen,
                 train_steps=steps if train_steps is None else train_steps,
                 schedule=shape if schedule is None else schedule,

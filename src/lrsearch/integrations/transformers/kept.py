@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import Trainer
 
-from lrsearch.pytorch.attributes import Attributes
+from lrsearch.core.interrupt import uninterrupted
+from lrsearch.pytorch.object_state import capture
 from lrsearch.pytorch.random_state import read_random_state
 
 __all__ = ["left_as_it_was", "unwrapped"]
@@ -25,7 +26,11 @@ def left_as_it_was(trainer: Trainer) -> Iterator[None]:
     """
     random = read_random_state()
     modules = _modules(trainer)
-    attributes = Attributes.of([*_objects(trainer), *modules])
+    objects = [*_objects(trainer), *modules]
+    # Only which objects there are: their values are the search's to put back.
+    attributes = capture(
+        [(type(one).__name__, one) for one in objects], copied=lambda *_: False, longest=1000
+    )
     gradients = [(p, p.grad) for p in trainer.model.parameters()]
     weights = _weights(trainer)
     trainer.callback_handler.callbacks = []
@@ -34,13 +39,13 @@ def left_as_it_was(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     finally:
-        attributes.restore()
-        with torch.no_grad():
+        with uninterrupted(), torch.no_grad():
+            random.restore()
             for tensor, values in weights:
                 tensor.copy_(values)
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-        random.restore()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            attributes.restore()
 
 
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:

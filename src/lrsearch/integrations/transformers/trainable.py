@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ from lrsearch.integrations.transformers.kept import unwrapped
 from lrsearch.integrations.transformers.updates import Update, Updates
 from lrsearch.pytorch.batches import BatchStream
 from lrsearch.pytorch.distributed import ALONE, Ranks
-from lrsearch.pytorch.modes import evaluating
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
 from lrsearch.pytorch.trainable import TorchTrainable
 
@@ -43,6 +42,7 @@ class TrainerTrainable(TorchTrainable):
         *,
         seed: int = 0,
         vectorise: bool | None = None,
+        stateful: Sequence[Any] = (),
         ranks: Ranks = ALONE,
     ) -> None:
         args, accelerator = trainer.args, trainer.accelerator
@@ -57,8 +57,13 @@ class TrainerTrainable(TorchTrainable):
             grad_scaler=accelerator.scaler,
             seed=seed,
             vectorise=vectorise,
+            stateful=stateful,
             ranks=ranks,
         )
+        # A subclass may hold a loss, centres, counters: whatever is not the trainer's own.
+        self._beside = (*self._beside, trainer)
+        data = (trainer.train_dataset, trainer.eval_dataset)
+        self._apart = (*data, trainer.args, trainer.optimizer)
         self._trainer = trainer
         self._update = self._made_by_trainer
 
@@ -122,7 +127,7 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
         random = read_random_state()
         total = weight = 0.0
         try:
-            with evaluating(self._model, self._optimizer):
+            with self._evaluating():
                 for loader in self._loaders:
                     found = trainer.evaluation_loop(loader, "Evaluation", prediction_loss_only=True)
                     if "eval_loss" not in found.metrics:

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import Trainer
 
+from lrsearch.pytorch.loss import to_device
+
 __all__ = ["Update", "Updates"]
 
 
@@ -54,5 +56,7 @@ class Updates:
             samples, items = self._trainer.get_batch_samples(batches, size, device)
             if len(samples) < (size if left is None else 1):
                 return
+            if device.type == "cpu":
+                samples = to_device(list(samples), device)  # a copy: they may be the user's
             yield Update(tuple(samples), items)
             left = None if left is None else left - size

@@ -14,6 +14,7 @@ from lrsearch.core.trainable import LanesFailed, TooManyLanes
 from lrsearch.pytorch.lanes.group import TorchLanes
 from lrsearch.pytorch.lanes.recipe import LaneRecipe
 from lrsearch.pytorch.lanes.support import too_many, why_not
+from lrsearch.pytorch.object_state import ObjectState
 
 __all__ = ["Choice", "Trial"]
 
@@ -39,6 +40,7 @@ class _Alone:
 
     seconds: float
     moving: frozenset[str]  # the buffers that they change
+    changed: tuple[str, ...]  # attributes that they change beside: lanes would mix them up
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Choice:
         recipe: returns the training as it is now; its ``moving`` is filled in here.
         trial: a context that gives a function making one update at a learning rate, and
             takes all updates back in the end.
+        watch: remembers what a step may change beside weights, buffers and the optimizer.
         always: build lanes whenever they can be built, without measuring.
 
     Attributes:
@@ -64,10 +67,15 @@ class Choice:
     """
 
     def __init__(
-        self, recipe: Callable[[], LaneRecipe], trial: Trial, always: bool = False
+        self,
+        recipe: Callable[[], LaneRecipe],
+        trial: Trial,
+        watch: Callable[[], ObjectState],
+        always: bool = False,
     ) -> None:
         self._recipe = recipe
         self._trial = trial
+        self._watch = watch
         self._always = always
         self._alone: _Alone | None = None
         self._together: _Together | None = None
@@ -112,6 +120,8 @@ class Choice:
         group = None
         try:
             alone = self._look(recipe)
+            if alone.changed:
+                raise LanesFailed(f"a step changes {', '.join(alone.changed[:3])}")
             group = TorchLanes(replace(recipe, moving=alone.moving), count)
             if self._always or self._together is not None or self._is_faster(group, count, steps):
                 return group
@@ -138,8 +148,10 @@ class Choice:
                     for name, buffer in recipe.model.named_buffers()
                     if name not in before or not torch.equal(buffer, before[name])
                 )
+                before_two = self._watch()
                 seconds = min(_timed(lambda: step(0.0)) for _ in range(2))
-            self._alone = _Alone(seconds, moving)
+                changed = tuple(before_two.changed())
+            self._alone = _Alone(seconds, moving, changed)
         return self._alone
 
     def _is_faster(self, group: TorchLanes, count: int, steps: int) -> bool:
