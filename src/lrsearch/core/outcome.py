@@ -55,12 +55,14 @@ class Cost:
         evaluations: measurements of the held-out loss.
         seconds: wall time.
         runs: ``steps`` divided by the length of the planned run, or ``None`` without one.
+        evaluation_seconds: wall time of the measurements, which is in ``seconds`` too.
     """
 
     steps: int
     evaluations: int
     seconds: float
     runs: float | None = None
+    evaluation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

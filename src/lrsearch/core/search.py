@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
-from lrsearch.core.lane import Lane, Probe, where
+from lrsearch.core.lane import Lane, Probe, Stopwatch, where
 from lrsearch.core.lockstep import try_together
 from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
@@ -132,7 +132,7 @@ def run_search(
     return Outcome.of(
         suggestion,
         curves=tuple(curves[lane] for lane in sorted(curves)),
-        cost=_cost(curves, plan, time.perf_counter() - began),
+        cost=_cost(curves, plan, time.perf_counter() - began, lanes.evaluating.seconds),
         settings={**_settings(method, plan), "lanes": lanes.how},
     )
 
@@ -151,6 +151,7 @@ class _Lanes:
         self._seen: set[int] = set()
         self._current: Probe | None = None
         self.watches: dict[int, Watch] = {}  # what the stop rules know of each lane
+        self.evaluating = Stopwatch()
         self.how = "in turn: never two alike at a time"
 
     def kept(self) -> dict[int, object]:
@@ -238,7 +239,8 @@ def _run_probes(
     found: list[Curve] = []
     if len(probes) > 1:
         lanes.begin(probes[0])
-        found, how = try_together(trainable, probes, None if observer is None else _seen(observer))
+        seen = None if observer is None else _seen(observer)
+        found, how = try_together(trainable, probes, seen, lanes.evaluating)
         lanes.done(probes[: len(found)], how)
     for probe in probes[len(found) :]:
         lanes.enter(probe)
@@ -282,7 +284,7 @@ def _run_probe(
     lane = Lane(probe, watch=watch, before=0 if before is None else len(before))
     doing, done = "update", 0
     try:
-        _evaluate(trainable, lane)
+        _evaluate(trainable, lane, lanes.evaluating)
         for done, lr in enumerate(probe.lrs, start=1):
             doing = "update"
             lane.take(float(trainable.step(lr)))
@@ -290,7 +292,7 @@ def _run_probe(
             if observer is not None:
                 observer(Update(probe.lane, done, len(probe.lrs), lr, lane.losses[-1]))
             doing = "the evaluation after update"
-            _evaluate(trainable, lane)
+            _evaluate(trainable, lane, lanes.evaluating)
             if lane.ended:
                 break
     except BaseException as error:
@@ -300,16 +302,24 @@ def _run_probe(
     return lane.curve() if before is None else before.then(lane.curve())
 
 
-def _evaluate(trainable: Trainable[Any], lane: Lane) -> None:
+def _evaluate(trainable: Trainable[Any], lane: Lane, evaluating: Stopwatch) -> None:
     if lane.to_evaluate and isinstance(trainable, Evaluable):
-        lane.take_held_out(float(trainable.evaluate()))
+        with evaluating:
+            loss = float(trainable.evaluate())
+        lane.take_held_out(loss)
 
 
-def _cost(curves: Curves, plan: Plan, seconds: float) -> Cost:
+def _cost(curves: Curves, plan: Plan, seconds: float, evaluation_seconds: float) -> Cost:
     steps = sum(len(curve) for curve in curves.values())
     evaluations = sum(len(curve.evaluations) for curve in curves.values())
     runs = None if plan.train_steps is None else steps / plan.train_steps
-    return Cost(steps=steps, evaluations=evaluations, seconds=seconds, runs=runs)
+    return Cost(
+        steps=steps,
+        evaluations=evaluations,
+        seconds=seconds,
+        runs=runs,
+        evaluation_seconds=evaluation_seconds,
+    )
 
 
 def _settings(method: Method, plan: Plan) -> dict[str, object]:

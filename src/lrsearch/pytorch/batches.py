@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrsearch.errors import During, InvalidArgument
+import torch
+from torch import Tensor
+
+from lrsearch.errors import During, InvalidArgument, Words
 from lrsearch.pytorch.epochs import Epochs, tell_epoch
+from lrsearch.pytorch.prepared import inner_loader
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 
 __all__ = ["BatchStream", "Position"]
@@ -37,10 +42,18 @@ class BatchStream:
     needs to be stored to see the same batches again.
 
     Args:
-        loader: an iterable of batches, or a function that returns one.
+        loader: an iterable of batches, a function that returns one, or a function that returns
+            a single batch (``get_batch``), whose pass has no end: every batch is drawn from
+            random states derived from the seed and its number.
         seed: seed of the order.
         name: how errors name the loader.
         may_be_empty: whether there may be no batches at all, for :meth:`one_pass`.
+        choose: which batches :meth:`one_pass` yields, given all of them; all, when not given.
+
+    Attributes:
+        name: how errors name it.
+        length: batches of a pass, ``None`` where that is not known.
+        endless: whether the loader has turned out to be a function that returns one batch.
 
     Raises:
         InvalidArgument: the loader is empty, cannot be iterated, or can be read only once.
@@ -52,17 +65,31 @@ class BatchStream:
         seed: int,
         name: str = "train_loader",
         may_be_empty: bool = False,
+        choose: Callable[[Iterator[Any]], Iterator[Any]] = iter,
     ) -> None:
-        self._loader = loader
+        self._loader = loader = inner_loader(loader)
         self._seed = seed
-        self._name = name
+        self.name = name
+        self._choose = choose
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
         self._number = self._index = 0
         self._most: int | None = None
         self.generators = generators_of(loader)
         self._epochs = Epochs(loader)
-        self.length = _checked_length(loader, name, may_be_empty)
+        self.endless = False
+        _check_loader(loader, name)
+        self.length = _length(loader)
+        # A length of 0 is no proof: some loaders do not know theirs.
+        if self.length == 0 and not self._is_empty():
+            self.length = None
+        if self.length == 0 and not may_be_empty:
+            raise _empty(name)
+
+    @property
+    def pass_length(self) -> int | None:
+        """Batches of the pass that is being read, or ``None`` where its end is not known."""
+        return self.length if self._most is None else self._most
 
     @property
     def position(self) -> Position:
@@ -81,12 +108,12 @@ class BatchStream:
         batch = self._next_of_pass()
         if batch is _NOTHING:
             if self._index == 0:
-                raise _empty(self._name)
+                raise _empty(self.name)
             self._iterator, self._index = None, 0
             self._number += self._most is None
             batch = self._next_of_pass()
             if batch is _NOTHING:
-                raise _once(self._name)
+                raise _once(self.name)
         return batch
 
     def group(self, size: int) -> Iterator[tuple[Any, bool]]:
@@ -105,20 +132,27 @@ class BatchStream:
         yield batch, True
 
     def one_pass(self) -> Iterator[Any]:
-        """Yield one whole pass in the order of the first, whatever the position."""
-        self.seek(Position(0, 0))
-        try:
-            yield from self._begin_pass(skip=0)
-        finally:
-            self._epochs.restore()
+        """Yield one pass in the order of the first, whatever the position; or what is chosen."""
+        yield from self._choose(self._all())
 
     def sample(self) -> Any:
         """Return the batch that a pass begins with; the position stays."""
         position = self.position
         try:
-            return next(self.one_pass())
+            return next(self._all())
         finally:
             self.seek(position)
+
+    def _is_empty(self) -> bool:
+        with self._reading:
+            return next(self._all(), _NOTHING) is _NOTHING
+
+    def _all(self) -> Iterator[Any]:
+        self.seek(Position(0, 0))
+        try:
+            yield from self._begin_pass(skip=0)
+        finally:
+            self._epochs.restore()
 
     def close(self) -> None:
         """Forget the iterator, so that worker processes end."""
@@ -140,7 +174,10 @@ class BatchStream:
         before = read_random_state(self.generators)
         seed_everything(_mix(self._seed, self._number), self.generators)
         try:
-            iterator = _own_iterator(self._loader, self._number)
+            iterable: Any = self._loader() if callable(self._loader) else self._loader
+            if callable(self._loader) and is_one_batch(iterable):
+                return self._drawn(skip)
+            iterator = _own_iterator(iterable, self._number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.
@@ -149,17 +186,67 @@ class BatchStream:
             before.restore()
         return iterator if first is _NOTHING else itertools.chain([first], iterator)
 
+    def _drawn(self, start: int) -> Iterator[Any]:
+        """Yield batches of a function that returns one, each from random states of its own."""
+        if not self.endless:
+            first, second = self._draw(0), self._draw(0)
+            if not same_batch(first, second):
+                raise InvalidArgument.of(
+                    self.name,
+                    Words("a function whose batches differ when all random states are the same"),
+                    "one that draws a batch from the random states of torch, NumPy or Python",
+                    "A search reads the same batches several times. Return an iterable of "
+                    "batches from the function, or draw from torch's own random state.",
+                )
+            self.endless = True
+        return map(self._draw, itertools.count(start))
+
+    def _draw(self, index: int) -> Any:
+        before = read_random_state(self.generators)
+        seed_everything(_mix(_mix(self._seed, self._number), index), self.generators)
+        try:
+            return self._loader()
+        finally:
+            before.restore()
+
 
 _NOTHING = object()
 
 
-def _own_iterator(loader: Iterable[Any] | Callable[[], Iterable[Any]], epoch: int) -> Iterator[Any]:
+def is_one_batch(made: object) -> bool:
+    """Whether a function returned a batch of tensors, in the place of an iterable of batches.
+
+    A list is an iterable of batches; a tuple of tensors is not.
+
+    Example:
+        >>> is_one_batch((torch.ones(2, 3), torch.ones(2))), is_one_batch([torch.ones(2, 3)])
+        (True, False)
+    """
+    if isinstance(made, tuple):
+        return any(isinstance(item, Tensor) for item in made)
+    fields = dataclasses.is_dataclass(made) and not hasattr(made, "__iter__")
+    return isinstance(made, (Tensor, Mapping)) or fields
+
+
+def same_batch(one: Any, other: Any) -> bool:
+    """Whether two batches hold the same tensors, in containers of any depth."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(torch.equal(one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_batch(one[k], other[k]) for k in one)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(same_batch, one, other))
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        return same_batch(vars(one), vars(other))
+    return True  # of anything else it is not known
+
+
+def _own_iterator(iterable: Any, epoch: int) -> Iterator[Any]:
     """Iterate anew, leaving alone the iterator that a loader keeps with its workers.
 
     A ``DataLoader`` with ``persistent_workers`` has one iterator for life and would start it
     again from the top: the user may be in the middle of it.
     """
-    iterable: Any = loader() if callable(loader) else loader
     tell_epoch(iterable, epoch)
     if getattr(iterable, "persistent_workers", False) is not True:
         return iter(iterable)
@@ -175,25 +262,28 @@ def _mix(seed: int, number: int) -> int:
     return (seed * 6364136223846793005 + number * 1442695040888963407 + 1) % 2**63
 
 
-def _checked_length(loader: object, name: str, may_be_empty: bool) -> int | None:
+def _check_loader(loader: object, name: str) -> None:
     if isinstance(loader, (str, bytes, dict)) or not (
         hasattr(loader, "__iter__") or hasattr(loader, "__getitem__") or callable(loader)
     ):
         raise InvalidArgument.of(name, loader, "an iterable of batches, or a function making one")
     if hasattr(loader, "__next__"):
-        raise InvalidArgument.of(
-            name,
-            loader,
-            "something that can be iterated more than once",
-            "Pass the function that makes the generator, or a list of its batches.",
+        resets = callable(getattr(loader, "reset", None))
+        way_out = (
+            "Pass a function that calls its reset() and returns it."
+            if resets
+            else "Pass the function that makes the generator, or a list of its batches."
         )
+        expected = "something that can be iterated more than once"
+        raise InvalidArgument.of(name, loader, expected, way_out)
+
+
+def _length(loader: object) -> int | None:
+    """Return the number of batches, ``None`` where it is not known."""
     try:
-        length = len(loader)  # type: ignore[arg-type]
-    except TypeError:
+        return len(loader)  # type: ignore[arg-type]
+    except Exception:  # whatever a loader without a length says to that
         return None
-    if length == 0 and not may_be_empty:
-        raise _empty(name)
-    return length
 
 
 def _empty(name: str) -> InvalidArgument:

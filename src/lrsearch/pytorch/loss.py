@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrsearch.errors import InvalidArgument, Words
 
-__all__ = ["ComputeLoss", "batch_size", "checked_loss", "default_loss", "to_device"]
+__all__ = [
+    "ComputeLoss",
+    "batch_size",
+    "checked_loss",
+    "default_loss",
+    "number_of",
+    "to_device",
+]
 
-ComputeLoss = Callable[[nn.Module, Any], Tensor]
+ComputeLoss = Callable[[nn.Module, Any], Tensor | None]  # None: the batch is passed over
 
 _WAY_OUT = "Pass compute_loss=..., a function (model, batch) -> scalar loss, for any other batch."
 
@@ -62,6 +71,34 @@ def checked_loss(loss: object) -> Tensor:
             "Was it detached, computed under no_grad, or are all parameters frozen?",
         )
     return loss.reshape(())
+
+
+def number_of(name: str, value: object) -> float:
+    """Return what a function of the user's measured as a float; it may be NaN.
+
+    Args:
+        name: of the function.
+        value: a tensor of one element, or a number of Python's or NumPy's.
+
+    Raises:
+        InvalidArgument: it is something else.
+
+    Example:
+        >>> number_of("evaluate", torch.tensor([0.5]))
+        0.5
+    """
+    if isinstance(value, Tensor):
+        if value.numel() == 1 and not value.is_complex():
+            return float(value.detach())
+        got: object = Words(f"a tensor of shape {tuple(value.shape)}")
+    else:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return float(value)
+        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
+        if array is not None and array.size == 1 and array.dtype.kind in "fiu":
+            return float(array.reshape(()))
+        got = Words(f"{type(value).__name__} {value!r}"[:80]) if value is not None else None
+    raise InvalidArgument.of(f"{name}(...)", got, "one number, or a tensor of one element")
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -8,7 +8,7 @@ Scheduled", arXiv 2405.15682.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -26,21 +26,24 @@ class _HasModes(Protocol):
     def eval(self) -> None: ...
 
 
-def start_training(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put both into training mode. Parts of a model that trains already keep their own modes."""
+def start_training(model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Put all into training mode. Parts of a model that trains already keep their own modes."""
     if not model.training:
         model.train()
-    if isinstance(optimizer, _HasModes):
-        optimizer.train()
+    for optimizer in optimizers:
+        if isinstance(optimizer, _HasModes):
+            optimizer.train()
 
 
 @contextmanager
-def evaluating(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Put both into eval mode for a while; every weight and mode is the same afterwards."""
+def evaluating(model: nn.Module, *optimizers: torch.optim.Optimizer) -> Iterator[None]:
+    """Put all into eval mode for a while; every weight and mode is the same afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        with _eval_mode_of(optimizer):
+        with ExitStack() as eval_modes:
+            for optimizer in optimizers:
+                eval_modes.enter_context(_eval_mode_of(optimizer))
             yield
     finally:
         for module, training in modes:

@@ -8,7 +8,7 @@ tensors that they came from; everything else is remembered by
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsearch.pytorch.contents import Contents, is_plain
-from lrsearch.pytorch.random_state import RandomState, read_random_state
+from lrsearch.pytorch.random_state import Generator, RandomState, read_random_state
 from lrsearch.pytorch.store import Place, copies, put_back
 
 __all__ = ["Snapshot", "Stateful", "restore", "take"]
@@ -64,9 +64,9 @@ class Snapshot:
 
 def take(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler | None = None,
-    generators: Iterable[torch.Generator] = (),
+    generators: Iterable[Generator] = (),
     others: Iterable[object] = (),
     place: Place = "device",
 ) -> Snapshot:
@@ -77,7 +77,7 @@ def take(
 
     Args:
         model: what is trained.
-        optimizer: its optimizer; parameters that only it knows are copied too.
+        optimizer: its optimizer, or several; parameters that only they know are copied too.
         scaler: the loss scaler, if there is one.
         generators: random generators besides the global ones.
         others: modules, and objects with ``state_dict`` and ``load_state_dict``, that change
@@ -88,15 +88,16 @@ def take(
         InvalidArgument: there is not enough room.
     """
     others = list(others)
+    optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
     roots = [model, *(other for other in others if isinstance(other, nn.Module))]
     modules = list({id(m): m for root in roots for m in root.modules()}.values())
     tensors: dict[int, Tensor] = {}
     contents = [
         *_of_modules(modules, tensors),
-        *_of_optimizer(optimizer, tensors),
+        *(kept for one in optimizers for kept in _of_optimizer(one, tensors)),
         *(() if scaler is None else [Contents.of(vars(scaler), tensors, _not_callable)]),
     ]
-    held = [p for group in optimizer.param_groups for p in group["params"]]
+    held = [p for one in optimizers for group in one.param_groups for p in group["params"]]
     parameters = {id(p): p for p in (*_registered_in(modules), *held)}
     tensors.update(parameters)
     return Snapshot(
@@ -161,7 +162,9 @@ def _states(
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             yield module.set_extra_state, copy.deepcopy(module.get_extra_state())
     for other in others:
-        if isinstance(other, Stateful) and not isinstance(other, nn.Module):
+        if isinstance(other, Stateful) and not isinstance(
+            other, (nn.Module, torch.optim.Optimizer)
+        ):
             yield other.load_state_dict, copy.deepcopy(other.state_dict())
 
 

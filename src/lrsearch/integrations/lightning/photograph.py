@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lrsearch.pytorch.random_state import generators_of
+from lrsearch.pytorch.random_state import Generator, generators_of
 
 __all__ = ["Photograph", "photograph"]
 
@@ -73,7 +73,7 @@ class Photograph:
 
     containers: tuple[tuple[Any, Any], ...]
     tensors: tuple[_Kept, ...]
-    generators: tuple[tuple[torch.Generator, Tensor], ...]
+    generators: tuple[tuple[Generator, Any], ...]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -122,7 +122,7 @@ def photograph(
     """
     containers: list[tuple[Any, Any]] = []
     tensors: list[_Kept] = []
-    generators: dict[int, torch.Generator] = {}
+    generators: dict[int, Generator] = {}
     seen = {id(one) for one in apart}
     pending: deque[object] = deque(roots)
     while pending:

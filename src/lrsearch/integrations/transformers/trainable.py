@@ -118,6 +118,9 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
 
     def evaluate(self) -> float:
         """Return the trainer's own evaluation loss; of several data sets, per example."""
+        return self._try_to_evaluate(self._measured)
+
+    def _measured(self) -> float:
         trainer = self._trainer
         random = read_random_state()
         total = weight = 0.0
