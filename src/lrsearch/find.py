@@ -83,8 +83,8 @@ def find_lr(
         loss_fn: ``loss_fn(model(inputs), targets)`` for batches of two. With ``None``, the
             model's output must carry its own ``.loss``.
         train_loader: any iterable of batches that can be read again, or a function that
-            returns one; or a function that returns a single batch (a tuple or a mapping of
-            tensors, not a list). It is cycled when it is short.
+            returns one; or a function that returns a single batch (tensors, or a tuple, list
+            or mapping of them). It is cycled when it is short.
         compute_loss: ``compute_loss(model, batch)`` for any other batch or loss. It may return
             ``None`` to pass over a batch: the step is then made with the next one.
         train_step: ``train_step(model, optimizer, batch)`` makes the whole update itself, at the

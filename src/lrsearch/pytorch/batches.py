@@ -216,13 +216,14 @@ _NOTHING = object()
 def is_one_batch(made: object) -> bool:
     """Whether a function returned a batch of tensors, in the place of an iterable of batches.
 
-    A list is an iterable of batches; a tuple of tensors is not.
+    A tuple or list of tensors is one batch, as what a loader collates is; a list of such is not.
 
     Example:
-        >>> is_one_batch((torch.ones(2, 3), torch.ones(2))), is_one_batch([torch.ones(2, 3)])
+        >>> pair = (torch.ones(2, 3), torch.ones(2))
+        >>> is_one_batch(pair), is_one_batch([pair, pair])
         (True, False)
     """
-    if isinstance(made, tuple):
+    if isinstance(made, (tuple, list)):
         return any(isinstance(item, Tensor) for item in made)
     fields = dataclasses.is_dataclass(made) and not hasattr(made, "__iter__")
     return isinstance(made, (Tensor, Mapping)) or fields

@@ -60,18 +60,15 @@ def attempt(model: nn.Module, action: Callable[[], object]) -> Attempt:
     return Attempt(error, sizes)
 
 
-def trained_into(error: Exception, now: Attempt, start: Attempt) -> bool:
-    """Whether ``error`` came from training: it comes again, not from the start's weights, and the
-    outputs have grown out of proportion since.
+def trained_into(now: Attempt, start: Attempt) -> bool:
+    """Whether an error came from training: not with the weights at the start, and outputs have
+    grown out of proportion since.
 
     Args:
-        error: what was raised.
-        now: the same once more, with the weights as they are.
+        now: with the weights as they are, where it was raised.
         start: the same with the weights that the trial began with.
     """
-    if type(now.error) is not type(error) or start.error is not None:
-        return False
-    return any(
+    return start.error is None and any(
         not size <= _GROWN * max(start.sizes[name], _USUAL)
         for name, size in now.sizes.items()
         if math.isfinite(start.sizes.get(name, math.inf))

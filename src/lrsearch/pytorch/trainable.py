@@ -352,11 +352,15 @@ class TorchTrainable:
         start = None if self._start is None else self._start()
         if start is None or self._updates != start.updates:
             return False
+        self._return_to(start, position)
+        return True
+
+    def _return_to(self, start: TorchSnapshot, position: Position) -> None:
+        """Go to where a trial began, as its first update would find it, with other batches."""
         self.restore(start)
         self._batches.seek(position)
         if start.updates == 0:
             self._begin()
-        return True
 
     def _is_divergence(
         self, error: Exception, action: Callable[[], object], position: Position | None = None
@@ -365,7 +369,12 @@ class TorchTrainable:
 
         So it is where a weight is not finite; or else where the same fails again, does not fail
         with the weights that training began with, and outputs have grown out of proportion.
-        Afterwards everything is as it was.
+
+        Args:
+            error: what was raised.
+            action: raised it, and can be done again.
+            position: of the batches of an update. It has failed, so its state is left where the
+                trials lead. Without, the state is as before.
         """
         start = None if self._start is None else self._start()
         if start is None or self._ranks.many or not may_be_divergence(error):
@@ -374,20 +383,19 @@ class TorchTrainable:
             return False  # nothing was trained
         if not all_finite(self._model):
             return True
-        here = self.snapshot()
+        if position is not None:
+            self._batches.seek(position)
+        now = attempt(self._model, action)
+        if type(now.error) is not type(error):
+            return False
+        here = self.snapshot() if position is None else None
         try:
-            self._batches.seek(here.position if position is None else position)
-            now = attempt(self._model, action)
-            if now.error is None:
-                return False
-            self.restore(start)
-            self._batches.seek(here.position if position is None else position)
-            if start.updates == 0:
-                self._begin()
-            return trained_into(error, now, attempt(self._model, action))
+            self._return_to(start, start.position if position is None else position)
+            return trained_into(now, attempt(self._model, action))
         finally:
-            self.restore(here)
-            self._begins_at(start)
+            if here is not None:
+                self.restore(here)
+                self._begins_at(start)
 
 
 class EvaluatedTorchTrainable(TorchTrainable):
