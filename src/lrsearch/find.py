@@ -31,8 +31,8 @@ _METHODS: dict[str, Callable[..., Method]] = {
     "sweep": Sweep,
 }
 
-# Of one search, as counted on the tasks of the benchmark.
-_RACE_EVALUATIONS, _RANGE_EVALUATIONS = 40, 7
+# Evaluations of one search, as counted. A constant schedule is evaluated on the way too.
+_OF_RACE, _OF_RACE_BY_HALVES, _OF_RANGE_TEST = 17, 50, 7
 
 
 def find_lr(
@@ -172,7 +172,7 @@ def find_lr(
             val_loss=val_loss,
             evaluate=evaluate,
             val_batches=val_batches,
-            expected=_expected(chosen, train_steps),
+            expected=_expected(chosen, train_steps, schedule),
             accumulate=accumulate,
             clip_grad_norm=clip_grad_norm,
             clip_grad_value=clip_grad_value,
@@ -258,15 +258,16 @@ def _method(
     return method
 
 
-def _expected(method: Method, train_steps: int | None) -> tuple[float, int]:
+def _expected(method: Method, train_steps: int | None, schedule: str | Shape) -> tuple[float, int]:
     """Return the steps and the evaluations that a search is expected to make, at most."""
     if isinstance(method, RangeTest):
-        return method.steps * method.repeats, _RANGE_EVALUATIONS * method.repeats
+        return method.steps * method.repeats, _OF_RANGE_TEST * method.repeats
     if isinstance(method, Sweep):
         candidates = len(method.candidates())
         return candidates * (train_steps or 1), candidates
     budget = method.budget if isinstance(method, Race) else 1.0
-    return budget * (train_steps or 1), _RACE_EVALUATIONS
+    evaluations = _OF_RACE_BY_HALVES if schedule == "constant" else _OF_RACE
+    return budget * (train_steps or 1), evaluations
 
 
 def _either(name: str, value: float | None, alias: str, other: float | None) -> float | None:

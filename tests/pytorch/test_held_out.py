@@ -275,6 +275,7 @@ class Counted:
 
 
 MANY = [BATCHES[place % len(BATCHES)] for place in range(160)]
+LARGE = list(loader(64, shuffle=False))
 
 
 @pytest.mark.parametrize("method", ["race", "range"])
@@ -285,10 +286,9 @@ def test_evaluations_take_about_a_quarter_of_the_work_at_most(method: str) -> No
         seen["train" if model.training else "held out"] += len(batch[0])
         return LOSS(model(batch[0]), batch[1])
 
-    steps = {"race": {"train_steps": 600}, "range": {"method": lrsearch.RangeTest(600)}}[method]
-    result = find(
-        network(), None, compute_loss=loss, val_loader=MANY, **{"method": "auto", **steps}
-    )
+    steps = {"race": {"train_steps": 400}, "range": {"method": lrsearch.RangeTest(400)}}[method]
+    data = {"train_loader": LARGE, "val_loader": LARGE * 20}
+    result = find(network(), None, compute_loss=loss, **data, **{"method": "auto", **steps})
     assert result.cost.evaluations >= 4
     share = seen["held out"] / 3 / (seen["train"] + seen["held out"] / 3)
     assert share <= 0.3
