@@ -521,6 +521,28 @@ def test_an_update_is_the_mean_of_the_micro_batches_that_have_a_loss() -> None:
         assert one == pytest.approx(other, rel=1e-6)
 
 
+@pytest.mark.parametrize("own_loss", [False, True])
+def test_a_batch_that_is_none_is_passed_over_by_the_usual_losses_too(own_loss: bool) -> None:
+    class OwnLoss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return LOSS(self.net(x), y)
+
+    model, plain = OwnLoss() if own_loss else network(), network()
+    result = find(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        loss_fn=None if own_loss else LOSS,
+        train_loader=[None, *BATCHES, None],
+        val_loader=[None, BATCHES[0]],
+        **SWEEP,
+    )
+    assert losses(result) == losses(find(plain, torch.optim.SGD(plain.parameters(), 0.1), **SWEEP))
+
+
 def test_lanes_leave_batches_that_are_passed_over_to_single_runs() -> None:
     model = network()
     broken = [*BATCHES[:3], None, *BATCHES[3:]]

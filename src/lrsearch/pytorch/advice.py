@@ -97,6 +97,9 @@ def advised() -> Iterator[None]:
         home = type(error).__module__.partition(".")[0]
         if home not in ("builtins", "torch", "numpy") or isinstance(error, LRSearchError):
             raise
-        held_out = any("the evaluation" in note for note in getattr(error, "__notes__", ()))
+        notes = getattr(error, "__notes__", ())
+        if not any(note.startswith("lrsearch:") for note in notes):
+            add_note(error, "lrsearch: while preparing the search, before the first update")
+        held_out = any("the evaluation" in note for note in notes)
         add_note(error, advice(error, held_out))
         raise

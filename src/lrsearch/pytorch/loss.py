@@ -33,12 +33,15 @@ def default_loss(loss_fn: Callable[[Any, Any], Tensor] | None) -> ComputeLoss:
 
     With a ``loss_fn``, a batch is a pair ``(inputs, targets)``. Without, a mapping goes to
     the model as keyword arguments, a tuple or list as positional ones, anything else as it
-    is, and the output's ``.loss`` (or ``["loss"]``) is used.
+    is, and the output's ``.loss`` (or ``["loss"]``) is used. A batch that is ``None``, as a
+    collate function returns for broken files, is passed over.
     """
     if loss_fn is None:
         return _own_loss
 
-    def pair_loss(model: nn.Module, batch: Any) -> Tensor:
+    def pair_loss(model: nn.Module, batch: Any) -> Tensor | None:
+        if batch is None:
+            return None
         if isinstance(batch, (tuple, list)) and len(batch) == 2:
             return loss_fn(model(batch[0]), batch[1])
         raise InvalidArgument.of(
@@ -160,7 +163,9 @@ def _fields(batch: Any) -> dict[str, Any]:
     return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
 
 
-def _own_loss(model: nn.Module, batch: Any) -> Tensor:
+def _own_loss(model: nn.Module, batch: Any) -> Tensor | None:
+    if batch is None:
+        return None
     if isinstance(batch, Mapping):
         output = model(**batch)
     elif isinstance(batch, (tuple, list)):

@@ -62,6 +62,7 @@ def backward_allowed(model: nn.Module) -> Iterator[None]:
 
     Such a module wants ``fabric.backward(loss)``, which scales the loss and then does the same.
     """
+    model = getattr(model, "_orig_mod", model)  # compiled
     home = sys.modules.get(type(model).__module__)
     flag = "_in_fabric_backward"
     if type(model).__name__ != "_FabricModule" or not hasattr(home, flag):

@@ -289,7 +289,8 @@ class Updater:
         """
         drop_gradients(self._graded)
         for optimizer in self._optimizers:
-            optimizer.zero_grad()
+            if hasattr(optimizer, "zero_grad"):  # some wrappers have none
+                optimizer.zero_grad()
 
 
 class OwnUpdate:
