@@ -98,7 +98,8 @@ def find_lr(
             over ``val_loader``: a metric, the score of a generator. Gradients are enabled.
         val_batches: held-out batches that one evaluation reads, evenly spread over the loader.
             When not given: as many as keep all evaluations to about a quarter of the search's
-            work, 512 examples always. ``result.cost.evaluation_seconds`` says what they took.
+            work; 512 examples or two batches always. ``result.cost.evaluation_seconds`` says what
+            they took.
         train_steps: optimizer updates of the planned run.
         schedule: shape of the planned run's learning rate, see
             :mod:`lrsearch.core.schedule`.
@@ -117,7 +118,8 @@ def find_lr(
             again on the next batches, at the same learning rate.
         stateful: other modules, and objects with ``state_dict`` and ``load_state_dict``, that
             hooks or ``compute_loss`` change, to be put back too: an average of the weights,
-            a teacher, a metric. A loss that is a module is put back unasked.
+            a teacher, a metric, an optimizer that only ``train_step`` steps. A loss that is a
+            module is put back unasked.
         snapshot_to: where the copy of the state is kept meanwhile: ``"device"``, beside it;
             ``"cpu"``, in main memory; ``"disk"``, in a temporary file without a name, which
             is gone however the process ends.
@@ -126,7 +128,8 @@ def find_lr(
         throw: raise when there is no answer; otherwise return the result with its status.
 
     Returns:
-        The result; ``result.lr`` is the learning rate of the first parameter group.
+        The result; ``result.lr`` is the learning rate of the first parameter group that is not
+        at 0.
 
     Raises:
         InvalidArgument: an argument cannot be used; nothing was trained.

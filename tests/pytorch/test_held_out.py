@@ -300,6 +300,16 @@ def test_few_examples_are_all_read_whatever_the_search_costs() -> None:
     assert set(few.read) == set(range(32))
 
 
+def test_two_batches_are_always_read_however_large() -> None:
+    whole = torch.utils.data.DataLoader(loader().dataset, batch_size=256)
+    large = Counted([*whole, *whole, *whole, *whole])
+    find(network(), val_loader=large, method=lrsearch.RangeTest(20))
+    assert set(large.read) == set(range(4))  # up to the last of two, spread over four
+    two = Counted([*whole, *whole])
+    find(network(), val_loader=two, method=lrsearch.RangeTest(20))
+    assert set(two.read) == {0, 1}
+
+
 def test_the_batches_read_are_spread_over_the_loader() -> None:
     seen: list[Tensor] = []
     marked = [(torch.full_like(x, place), y) for place, (x, y) in enumerate(MANY[:100])]

@@ -27,6 +27,7 @@ Evaluate = Callable[[nn.Module], Any]  # model -> a number, lower is better
 _SHARE = 0.25  # of the work of a search that evaluations may take, by default
 _FORWARD = 1 / 3  # work of evaluating a batch over that of training on it
 _ALWAYS = 512  # examples that an evaluation may always read
+_ALWAYS_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ class Portion:
             return
         every = itertools.chain([first], every)
         length = None if self.stream is None else self.stream.length
-        few = length is not None and length * batch_size(first) <= _ALWAYS
-        most = length if few and self._batches is None else self._most(first)
+        most = self._most(first, length)
         if most is None or (length is not None and most >= length):
             yield from every
         elif length is None:
@@ -91,12 +91,15 @@ class Portion:
             numbered = enumerate(itertools.islice(every, places[-1] + 1))
             yield from (batch for place, batch in numbered if place in wanted)
 
-    def _most(self, first: Any) -> int | None:
+    def _most(self, first: Any, length: int | None) -> int | None:
         if self._batches is not None:
             return self._batches
+        always = max(_ALWAYS_BATCHES, _ALWAYS // batch_size(first))
+        if length is not None and length <= always:
+            return length
         examples = self._examples()
         if examples is not None:
-            return max(1, math.ceil(examples / batch_size(first)))
+            return max(always, math.ceil(examples / batch_size(first)))
         if self.stream is not None and self.stream.endless:
             raise InvalidArgument.of(
                 "val_batches", None, "a number, as a function that returns one batch has no end"
