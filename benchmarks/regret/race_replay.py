@@ -166,7 +166,7 @@ def choose(
     A proposal that is clearly worse with the first ladder is not tried with the others.
     """
     random = np.random.default_rng(seed)
-    best = replace(start[0], resamplings=0), *start[1:]
+    best = start
     with constants(best):
         first, least = price(records, SHIFTS[:1]), price(records)
     for number in range(proposals):
@@ -177,7 +177,7 @@ def choose(
         if now < least:
             best, first, least = proposed, hint, now
             print(f"proposal {number}: {least:.3f}", flush=True)
-    return replace(best[0], resamplings=shipped()[0].resamplings), *best[1:]
+    return best
 
 
 def _moved(chosen: Constants, random: np.random.Generator) -> Constants:

@@ -22,8 +22,9 @@ from benchmarks.regret.range_replay import LANES, LENGTHS, RECORDED, SPACING, Fl
 from benchmarks.regret.tasks import TASKS
 from lrsearch.core.curve import Curve
 from lrsearch.core.outcome import Status
-from lrsearch.core.search import Plan, Probe, run_search
+from lrsearch.core.search import Plan, Probe, Script, run_search
 from lrsearch.core.stopping import StopRule
+from lrsearch.core.suggest import Suggestion
 from lrsearch.methods import range_test
 
 

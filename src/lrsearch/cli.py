@@ -85,6 +85,7 @@ def demo(name: str, out: Path, steps: int | None, seed: int, as_json: bool) -> i
 @click.option("--schedule", help='"constant", "linear", "cosine", "one-cycle" or "wsd".')
 @click.option("--min-lr", type=float, help="Lowest learning rate; found when not given.")
 @click.option("--max-lr", type=float, help="Highest learning rate; found when not given.")
+@click.option("--val-batches", type=int, help="Held-out batches of one evaluation.")
 @click.option("--seed", type=int, help="Seed of everything random in the search.")
 @click.option("--out", type=_FOLDER, help="Folder for the plot and the JSON; else none.")
 @_json_option

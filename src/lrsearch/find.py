@@ -31,15 +31,22 @@ _METHODS: dict[str, Callable[..., Method]] = {
     "sweep": Sweep,
 }
 
+# Evaluations of one search, as counted. A constant schedule is evaluated on the way too.
+_OF_RACE, _OF_RACE_BY_HALVES, _OF_RANGE_TEST = 17, 50, 7
+
 
 def find_lr(
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
     loss_fn: Callable[[Any, Any], torch.Tensor] | None,
-    train_loader: Iterable[Any] | Callable[[], Iterable[Any]],
+    train_loader: Iterable[Any] | Callable[[], Any],
     *,
-    compute_loss: Callable[[Any, Any], torch.Tensor] | None = None,
-    val_loader: Iterable[Any] | None = None,
+    compute_loss: Callable[[Any, Any], torch.Tensor | None] | None = None,
+    train_step: Callable[[Any, Any, Any], torch.Tensor | float | None] | None = None,
+    val_loader: Iterable[Any] | Callable[[], Any] | None = None,
+    val_loss: Callable[[Any, Any], torch.Tensor | None] | None = None,
+    evaluate: Callable[[Any], float] | None = None,
+    val_batches: int | None = None,
     train_steps: int | None = None,
     schedule: str | Shape = "constant",
     method: str | Method = "auto",
@@ -69,14 +76,30 @@ def find_lr(
 
     Args:
         model: the model, on the device it trains on.
-        optimizer: its optimizer. With several parameter groups one multiplier is searched,
-            and their ratios are kept.
+        optimizer: its optimizer, or a list of several that step one after the other by the same
+            gradients. With several parameter groups one multiplier is searched over all of
+            them, and their ratios are kept; a group at 0 stays there. What Accelerate and
+            Fabric wrapped is looked through.
         loss_fn: ``loss_fn(model(inputs), targets)`` for batches of two. With ``None``, the
             model's output must carry its own ``.loss``.
         train_loader: any iterable of batches that can be read again, or a function that
-            returns one. It is cycled when it is short.
-        compute_loss: ``compute_loss(model, batch)`` for any other batch or loss.
+            returns one; or a function that returns a single batch (tensors, or a tuple, list
+            or mapping of them). It is cycled when it is short.
+        compute_loss: ``compute_loss(model, batch)`` for any other batch or loss. It may return
+            ``None`` to pass over a batch: the step is then made with the next one.
+        train_step: ``train_step(model, optimizer, batch)`` makes the whole update itself, at the
+            learning rates that it finds in ``optimizer`` (what was given here), and returns its
+            loss, or ``None`` to pass over a batch. It calls ``zero_grad``, ``backward`` and
+            ``step`` as it likes, and leaves the learning rates alone. ``accumulate``, clipping,
+            ``autocast`` and ``grad_scaler`` are its own business then.
         val_loader: held-out batches, by which race and sweep are ranked.
+        val_loss: ``val_loss(model, batch)``, where the held-out loss is not that of the training.
+        evaluate: ``evaluate(model)`` returns one number, lower is better, in the place of a mean
+            over ``val_loader``: a metric, the score of a generator. Gradients are enabled.
+        val_batches: held-out batches that one evaluation reads, evenly spread over the loader.
+            When not given: as many as keep all evaluations to about a quarter of the search's
+            work; 512 examples or two batches always. ``result.cost.evaluation_seconds`` says what
+            they took.
         train_steps: optimizer updates of the planned run.
         schedule: shape of the planned run's learning rate, see
             :mod:`lrsearch.core.schedule`.
@@ -90,11 +113,13 @@ def find_lr(
         clip_grad_norm: largest norm of the gradient, as in ``clip_grad_norm_``.
         clip_grad_value: largest size of an element of it, as in ``clip_grad_value_``.
         autocast: a dtype for ``torch.autocast``, or a function returning a context manager.
-        grad_scaler: the loss scaler of the planned run. An update that it skips is made again
-            on the next batches, at the same learning rate.
+        grad_scaler: the loss scaler of the planned run; when not given, the one that a wrapper of
+            Accelerate or Fabric around ``optimizer`` steps by. An update that it skips is made
+            again on the next batches, at the same learning rate.
         stateful: other modules, and objects with ``state_dict`` and ``load_state_dict``, that
             hooks or ``compute_loss`` change, to be put back too: an average of the weights,
-            a teacher, a metric. A loss that is a module is put back unasked.
+            a teacher, a metric, an optimizer that only ``train_step`` steps. A loss that is a
+            module is put back unasked.
         snapshot_to: where the copy of the state is kept meanwhile: ``"device"``, beside it;
             ``"cpu"``, in main memory; ``"disk"``, in a temporary file without a name, which
             is gone however the process ends.
@@ -103,7 +128,8 @@ def find_lr(
         throw: raise when there is no answer; otherwise return the result with its status.
 
     Returns:
-        The result; ``result.lr`` is the learning rate of the first parameter group.
+        The result; ``result.lr`` is the learning rate of the first parameter group that is not
+        at 0.
 
     Raises:
         InvalidArgument: an argument cannot be used; nothing was trained.
@@ -127,22 +153,29 @@ def find_lr(
         low=_either("min_lr", min_lr, "start_lr", start_lr),
         high=_either("max_lr", max_lr, "end_lr", end_lr),
     )
+    run = {"method": chosen, "train_steps": train_steps, "schedule": schedule, "seed": seed}
     try:
+        from lrsearch.pytorch.advice import advised
         from lrsearch.pytorch.distributed import ranks_of
         from lrsearch.pytorch.trainable import torch_trainable
     except ImportError as error:
         raise MissingDependency(
             "find_lr needs PyTorch: pip install 'lrsearch[torch]', or your own build of it."
         ) from error
-    with ranks_of(model) as ranks:
-        ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
+    with advised(), ranks_of(model) as ranks:
+        ranks.check_same(**run)
         trainable = torch_trainable(
             model,
             optimizer,
             loss_fn,
             train_loader,
             compute_loss=compute_loss,
+            train_step=train_step,
             val_loader=val_loader,
+            val_loss=val_loss,
+            evaluate=evaluate,
+            val_batches=val_batches,
+            expected=_expected(chosen, train_steps, schedule),
             accumulate=accumulate,
             clip_grad_norm=clip_grad_norm,
             clip_grad_value=clip_grad_value,
@@ -153,15 +186,7 @@ def find_lr(
             seed=seed,
             ranks=ranks,
         )
-        return search(
-            trainable,
-            method=chosen,
-            train_steps=train_steps,
-            schedule=schedule,
-            seed=seed,
-            progress=progress,
-            throw=throw,
-        )
+        return search(trainable, **run, progress=progress, throw=throw)  # type: ignore[arg-type]
 
 
 def search(
@@ -234,6 +259,18 @@ def _method(
             f"as in {type(method).__name__}({', '.join(f'{k}={v!r}' for k, v in bounds.items())})."
         )
     return method
+
+
+def _expected(method: Method, train_steps: int | None, schedule: str | Shape) -> tuple[float, int]:
+    """Return the steps and the evaluations that a search is expected to make, at most."""
+    if isinstance(method, RangeTest):
+        return method.steps * method.repeats, _OF_RANGE_TEST * method.repeats
+    if isinstance(method, Sweep):
+        candidates = len(method.candidates())
+        return candidates * (train_steps or 1), candidates
+    budget = method.budget if isinstance(method, Race) else 1.0
+    evaluations = _OF_RACE_BY_HALVES if schedule == "constant" else _OF_RACE
+    return budget * (train_steps or 1), evaluations
 
 
 def _either(name: str, value: float | None, alias: str, other: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import types
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,9 @@ class Result(Outcome):
         """Set the learning rate of every parameter group, keeping the groups' ratios.
 
         Args:
-            target: the optimizer to set; or a trainer that an integration knows, which is then
-                set wherever it keeps its learning rate.
+            target: the optimizer to set, or the list of optimizers that was searched; or a
+                trainer that an integration knows, which is then set wherever it keeps its
+                learning rate.
             scheduler: the optimizer's scheduler, when one is attached: its base learning rates
                 are set, and the optimizer keeps its place on the schedule.
 
@@ -57,6 +59,7 @@ class Result(Outcome):
                 the one searched.
             NoLearningRateFound: there is no learning rate to apply.
         """
+        target = _joined(target)
         integration = _integration_of(target)
         if integration is not None:
             integration.apply_result(self, target)
@@ -181,6 +184,14 @@ class Result(Outcome):
                 f"the {len(self.multipliers)} groups the search was made with",
             )
         return self.group_lrs
+
+
+def _joined(target: Any) -> Any:
+    """Return a list of optimizers as one object with the groups of all; others as they are."""
+    if not isinstance(target, (list, tuple)):
+        return target
+    groups = [group for one in target for group in getattr(one, "param_groups", [])]
+    return types.SimpleNamespace(param_groups=groups)
 
 
 def _integration_of(target: object) -> ModuleType | None:

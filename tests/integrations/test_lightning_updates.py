@@ -290,3 +290,41 @@ def test_layers_made_in_setup_and_configure_model_are_trained_and_gone_afterward
     assert module.head is head
     assert module.backbone is backbone
     assert found == of_fit(module)
+
+
+class Guarded(Net):
+    """Its loss raises where the outputs are too large, as those that check their arguments do."""
+
+    def loss(self, batch: Any) -> Tensor:
+        if not self(batch[0]).abs().max() < 1e3:
+            raise ValueError("the outputs are too large for this loss")
+        return super().loss(batch)
+
+
+def test_a_step_that_raises_where_training_diverged_ends_the_trial_only() -> None:
+    module = seeded(Guarded)
+    result = find_lr_for(
+        trainer(),
+        module,
+        train_dataloaders=loader(),
+        method=lrsearch.Sweep([LR, 1e5]),
+        train_steps=10,
+        schedule="constant",
+        progress=False,
+        throw=False,
+    )
+    fine, broken = result.curves
+    assert len(fine) == 10
+    assert not torch.isfinite(torch.tensor(broken.loss[-1]))
+    assert result.lr == LR
+
+
+def test_a_step_that_raises_at_any_weights_is_the_users() -> None:
+    class Raising(Net):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 4:
+                raise ValueError("mine")
+            return self.loss(batch)
+
+    with pytest.raises(ValueError, match="mine"):
+        of_search(seeded(Raising), 10)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from lrsearch import Sweep
+from lrsearch.integrations.transformers import find_lr_for
 from lrsearch.integrations.transformers.beginning import begin_training
 from lrsearch.integrations.transformers.kept import left_as_it_was
 from lrsearch.integrations.transformers.trainable import TrainerTrainable, trainer_trainable
@@ -94,3 +96,27 @@ class TestTrainerTrainable(TrainableSuite):
         trainer = make_trainer(self.folder, "gpt2", gradient_accumulation_steps=2)
         begin_training(trainer)
         return trainer_trainable(trainer)
+
+
+class Guarded(Trainer):
+    """Its loss raises where the outputs are too large, as those that check their arguments do."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        outputs = model(**inputs)
+        if not outputs.logits.abs().max() < 1e2:
+            raise ValueError("the outputs are too large for this loss")
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+def test_a_step_that_raises_where_training_diverged_ends_the_trial_only(tmp_path: Path) -> None:
+    result = find_lr_for(
+        make_trainer(tmp_path, cls=Guarded, optim="sgd"),
+        method=Sweep([LR, 1e4]),
+        train_steps=6,
+        schedule="constant",
+        progress=False,
+        throw=False,
+    )
+    fine, broken = result.curves
+    assert len(fine) == 6
+    assert not torch.isfinite(torch.tensor(broken.loss[-1]))

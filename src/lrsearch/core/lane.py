@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.stopping import StopRule, Watch
 from lrsearch.core.trainable import HeldOut
 
-__all__ = ["Lane", "Probe", "where"]
+__all__ = ["Lane", "Probe", "Stopwatch", "where"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,20 @@ class Lane:
             self.parts,
             self.probe.role,
         )
+
+
+class Stopwatch:
+    """Adds up the time spent inside ``with`` blocks, in ``seconds``."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
 
 
 def where(doing: str, done: int, probes: Sequence[Probe]) -> str:

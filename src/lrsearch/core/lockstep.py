@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lrsearch.core.curve import Curve
 from lrsearch.core.interrupt import raise_held
-from lrsearch.core.lane import Lane, Probe, where
+from lrsearch.core.lane import Lane, Probe, Stopwatch, where
 from lrsearch.core.trainable import (
     Evaluable,
     LaneGroup,
@@ -29,7 +29,10 @@ Seen = Callable[[Probe, int, float, float], None]
 
 
 def try_together(
-    trainable: Trainable[Any], probes: Sequence[Probe], seen: Seen | None = None
+    trainable: Trainable[Any],
+    probes: Sequence[Probe],
+    seen: Seen | None = None,
+    evaluating: Stopwatch | None = None,
 ) -> tuple[list[Curve], str]:
     """Run equally long new probes together as far as the trainable can, and say how it went.
 
@@ -38,7 +41,7 @@ def try_together(
     Args:
         trainable: in the state where the probes begin; it is in that state again afterwards.
         probes: at least one.
-        seen: see :func:`run_together`.
+        seen, evaluating: see :func:`run_together`.
 
     Returns:
         The curves of the first probes, as many as could be run together, and how that was
@@ -51,7 +54,7 @@ def try_together(
     found: list[Curve] = []
     how, size = "together", len(probes)
     while size > 1 and len(found) < len(probes) - 1:
-        more, why, too_many = _together(trainable, probes[len(found) :][:size], seen)
+        more, why, too_many = _together(trainable, probes[len(found) :][:size], seen, evaluating)
         found += more
         if too_many:
             size = (size + 1) // 2 if size > 2 else 1
@@ -63,7 +66,10 @@ def try_together(
 
 
 def _together(
-    trainable: ManyLanes, probes: Sequence[Probe], seen: Seen | None
+    trainable: ManyLanes,
+    probes: Sequence[Probe],
+    seen: Seen | None,
+    evaluating: Stopwatch | None,
 ) -> tuple[list[Curve], str | None, bool]:
     """Return a curve per probe; or none, why not, and whether there were too many."""
     group: LaneGroup | None = None
@@ -71,7 +77,8 @@ def _together(
         group = _batched(trainable.lanes, len(probes), len(probes[0].lrs))
         if group is None:
             return [], trainable.why_not, False
-        return run_together(group, probes, isinstance(trainable, Evaluable), seen), None, False
+        can_evaluate = isinstance(trainable, Evaluable)
+        return run_together(group, probes, can_evaluate, seen, evaluating), None, False
     except LanesFailed as failure:
         # Words only: the error's traceback would keep the lanes' memory.
         return [], str(failure), isinstance(failure, TooManyLanes)
@@ -81,7 +88,11 @@ def _together(
 
 
 def run_together(
-    group: LaneGroup, probes: Sequence[Probe], can_evaluate: bool, seen: Seen | None = None
+    group: LaneGroup,
+    probes: Sequence[Probe],
+    can_evaluate: bool,
+    seen: Seen | None = None,
+    evaluating: Stopwatch | None = None,
 ) -> list[Curve]:
     """Run equally long probes as the lanes of ``group``; the curves are those of separate runs.
 
@@ -91,19 +102,21 @@ def run_together(
         can_evaluate: whether there is a held-out loss.
         seen: called after every update with the probe, the updates made, the learning rate
             and the loss.
+        evaluating: runs while held-out losses are measured.
 
     Returns:
         A curve per probe, in their order.
     """
     lanes = [Lane(probe) for probe in probes]
     live = list(lanes)
+    evaluating = evaluating or Stopwatch()
     done = 0
     try:
-        _evaluate(group, live, can_evaluate)
+        _evaluate(group, live, can_evaluate, evaluating)
         while live:
             done += 1
             _update(group, live, done, seen)
-            _evaluate(group, live, can_evaluate)
+            _evaluate(group, live, can_evaluate, evaluating)
             ended = [place for place, lane in enumerate(live) if lane.ended]
             if ended:
                 _batched(group.drop, ended)
@@ -123,10 +136,14 @@ def _update(group: LaneGroup, live: Sequence[Lane], done: int, seen: Seen | None
             seen(lane.probe, done, lr, loss)
 
 
-def _evaluate(group: LaneGroup, live: Sequence[Lane], can_evaluate: bool) -> None:
+def _evaluate(
+    group: LaneGroup, live: Sequence[Lane], can_evaluate: bool, evaluating: Stopwatch
+) -> None:
     wanted = [place for place, lane in enumerate(live) if can_evaluate and lane.to_evaluate]
     if wanted:
-        for place, loss in zip(wanted, _batched(group.evaluate, wanted), strict=True):
+        with evaluating:
+            losses = _batched(group.evaluate, wanted)
+        for place, loss in zip(wanted, losses, strict=True):
             live[place].take_held_out(loss)
 
 

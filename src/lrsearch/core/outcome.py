@@ -75,12 +75,14 @@ class Cost:
         evaluations: measurements of the held-out loss.
         seconds: wall time.
         runs: ``steps`` divided by the length of the planned run, or ``None`` without one.
+        evaluation_seconds: wall time of the measurements, which is in ``seconds`` too.
     """
 
     steps: int
     evaluations: int
     seconds: float
     runs: float | None = None
+    evaluation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Outcome:
         curves: every lane's raw losses.
         cost: what was spent.
         settings: the method and the planned run, as plain values.
-        multipliers: learning rate of each parameter group divided by that of the first.
+        multipliers: learning rate of each parameter group divided by that of the first that is
+            not at 0, of several optimizers one after the other.
         spread: standard deviation of log10(lr), in decades, as far as the losses tell it.
         noise: standard deviation of the loss from batch to batch.
         correction: decades by which ``lr`` lies above (below, if negative) what was best while

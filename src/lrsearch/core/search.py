@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from lrsearch.core.curve import Curve
 from lrsearch.core.grid import whole
 from lrsearch.core.interrupt import close_for_good, interruptible, raise_held
-from lrsearch.core.lane import Lane, Probe, where
+from lrsearch.core.lane import Lane, Probe, Stopwatch, where
 from lrsearch.core.lockstep import try_together
 from lrsearch.core.one_search import one_search
 from lrsearch.core.outcome import Cost, Outcome
@@ -154,7 +154,7 @@ def _run_search(
     return Outcome.of(
         answer,
         curves=tuple(curves),
-        cost=_cost(curves, plan, time.perf_counter() - began),
+        cost=_cost(curves, plan, time.perf_counter() - began, lanes.evaluating.seconds),
         settings={**_settings(method, plan), "lanes": lanes.how},
     )
 
@@ -176,7 +176,7 @@ def drive(method: Method, plan: Plan, measure: Callable[[Probe], Curve]) -> Outc
     return Outcome.of(
         answer,
         curves=tuple(curves),
-        cost=_cost(curves, plan, 0.0),
+        cost=_cost(curves, plan),
         settings=_settings(method, plan),
     )
 
@@ -208,6 +208,7 @@ class _Lanes:
         self._origin = origin
         self._kept: dict[int, object] = {}
         self._current: Probe | None = None
+        self.evaluating = Stopwatch()
         self.how = "in turn: never two alike at a time"
 
     def kept(self) -> dict[int, object]:
@@ -237,7 +238,6 @@ class _Lanes:
             if last.keep:
                 self._kept[last.lane] = self._trainable.snapshot()
             self._trainable.restore(self._origin)
-
 
     def done(self, how: str) -> None:
         """Note how a group was trained, and bring the trainable back to where it began."""
@@ -287,11 +287,11 @@ def _run_probes(
     if len(probes) > 1:
         lanes.begin(probes[0])
         seen = None if observer is None else _seen(observer)
-        found, how = try_together(trainable, probes, seen)
+        found, how = try_together(trainable, probes, seen, lanes.evaluating)
         lanes.done(how)
     for probe in probes[len(found) :]:
         lanes.enter(probe)
-        found.append(_run_probe(trainable, probe, observer))
+        found.append(_run_probe(trainable, lanes, probe, observer))
     return found
 
 
@@ -319,11 +319,13 @@ def _seen(observer: Observer) -> Callable[[Any, int, float, float], None]:
     return seen
 
 
-def _run_probe(trainable: Trainable[Any], probe: Probe, observer: Observer | None) -> Curve:
+def _run_probe(
+    trainable: Trainable[Any], lanes: _Lanes, probe: Probe, observer: Observer | None
+) -> Curve:
     lane = Lane(probe)
     doing, done = "update", 0
     try:
-        _evaluate(trainable, lane)
+        _evaluate(trainable, lane, lanes.evaluating)
         for done, lr in enumerate(probe.lrs, start=1):
             doing = "update"
             raise_held()
@@ -332,7 +334,7 @@ def _run_probe(trainable: Trainable[Any], probe: Probe, observer: Observer | Non
             if observer is not None:
                 observer(Update(probe.lane, done, len(probe.lrs), lr, lane.losses[-1]))
             doing = "the evaluation after update"
-            _evaluate(trainable, lane)
+            _evaluate(trainable, lane, lanes.evaluating)
             if lane.ended:
                 break
     except BaseException as error:
@@ -341,16 +343,26 @@ def _run_probe(trainable: Trainable[Any], probe: Probe, observer: Observer | Non
     return lane.curve()
 
 
-def _evaluate(trainable: Trainable[Any], lane: Lane) -> None:
+def _evaluate(trainable: Trainable[Any], lane: Lane, evaluating: Stopwatch) -> None:
     if lane.to_evaluate and isinstance(trainable, Evaluable):
-        lane.take_held_out(trainable.evaluate())
+        with evaluating:
+            held_out = trainable.evaluate()
+        lane.take_held_out(held_out)
 
 
-def _cost(curves: Sequence[Curve], plan: Plan, seconds: float) -> Cost:
+def _cost(
+    curves: Sequence[Curve], plan: Plan, seconds: float = 0.0, evaluation_seconds: float = 0.0
+) -> Cost:
     steps = sum(len(curve) for curve in curves)
     evaluations = sum(len(curve.evaluations) for curve in curves)
     runs = None if plan.train_steps is None else steps / plan.train_steps
-    return Cost(steps=steps, evaluations=evaluations, seconds=seconds, runs=runs)
+    return Cost(
+        steps=steps,
+        evaluations=evaluations,
+        seconds=seconds,
+        runs=runs,
+        evaluation_seconds=evaluation_seconds,
+    )
 
 
 def _settings(method: Method, plan: Plan) -> dict[str, object]:

@@ -99,7 +99,6 @@ class RangeTest:
 
     def search(self, plan: Plan) -> Script:
         """Climb, make the short runs, and do it all again when it is to be repeated."""
-        answers = []
         answers: list[Suggestion] = []
         for number in range(self.repeats):
             answers += [(yield from self._once(plan, number))]

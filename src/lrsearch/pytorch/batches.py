@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lrsearch.core.interrupt import uninterrupted
-from lrsearch.errors import During, InvalidArgument
+from lrsearch.errors import During, InvalidArgument, Words
 from lrsearch.pytorch.epochs import loader_state, tell_epoch
 from lrsearch.pytorch.object_state import ObjectState
+from lrsearch.pytorch.prepared import inner_loader
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import tried
 
@@ -43,10 +48,18 @@ class BatchStream:
     needs to be stored to see the same batches again.
 
     Args:
-        loader: an iterable of batches, or a function that returns one.
+        loader: an iterable of batches, a function that returns one, or a function that returns
+            a single batch (``get_batch``), whose pass has no end: every batch is drawn from
+            random states derived from the seed and its number.
         seed: seed of the order.
         name: how errors name the loader.
         may_be_empty: whether there may be no batches at all, for :meth:`one_pass`.
+        choose: which batches :meth:`one_pass` yields, given all of them; all, when not given.
+
+    Attributes:
+        name: how errors name it.
+        length: batches of a pass, ``None`` where that is not known.
+        endless: whether the loader has turned out to be a function that returns one batch.
 
     Raises:
         InvalidArgument: the loader is empty, cannot be iterated, or can be read only once.
@@ -58,10 +71,12 @@ class BatchStream:
         seed: int,
         name: str = "train_loader",
         may_be_empty: bool = False,
+        choose: Callable[[Iterator[Any]], Iterator[Any]] = iter,
     ) -> None:
-        self._loader = loader
+        self._loader = loader = inner_loader(loader)
         self._seed = seed
-        self._name = name
+        self.name = name
+        self._choose = choose
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
         self._raw: Any = None  # the loader's own
@@ -70,7 +85,19 @@ class BatchStream:
         self.generators = generators_of(loader)
         self._before = loader_state(loader)
         self._begun: ObjectState | None = self._before
-        self.length = _checked_length(loader, name, may_be_empty)
+        self.endless = False
+        _check_loader(loader, name)
+        self.length = _length(loader)
+        # A length of 0 is no proof: some loaders do not know theirs.
+        if self.length == 0 and not self._is_empty():
+            self.length = None
+        if self.length == 0 and not may_be_empty:
+            raise _empty(name)
+
+    @property
+    def pass_length(self) -> int | None:
+        """Batches of the pass that is being read, or ``None`` where its end is not known."""
+        return self.length if self._most is None else self._most
 
     @property
     def position(self) -> Position:
@@ -89,14 +116,14 @@ class BatchStream:
         batch = self._next_of_pass()
         if batch is _NOTHING:
             if self._index == 0:
-                raise _empty(self._name)
+                raise _empty(self.name)
             self.close()
             self._index = 0
             if self._most is None:
                 self._number, self._begun = self._number + 1, None
             batch = self._next_of_pass()
             if batch is _NOTHING:
-                raise _once(self._name)
+                raise _once(self.name)
         return batch
 
     def group(self, size: int) -> Iterator[tuple[Any, bool]]:
@@ -115,7 +142,22 @@ class BatchStream:
         yield batch, True
 
     def one_pass(self) -> Iterator[Any]:
-        """Yield one whole pass in the order of the first, whatever the position."""
+        """Yield one pass in the order of the first, whatever the position; or what is chosen."""
+        yield from self._choose(self._all())
+
+    def sample(self) -> Any:
+        """Return the batch that a pass begins with; the position stays."""
+        position = self.position
+        try:
+            return next(self._all())
+        finally:
+            self.seek(position)
+
+    def _is_empty(self) -> bool:
+        with self._reading:
+            return next(self._all(), _NOTHING) is _NOTHING
+
+    def _all(self) -> Iterator[Any]:
         now = loader_state(self._loader)  # what other streams share with this one goes on
         self.seek(Position(0, 0))
         try:
@@ -123,14 +165,6 @@ class BatchStream:
         finally:
             self.close()
             now.restore()
-
-    def sample(self) -> Any:
-        """Return the batch that a pass begins with; the position stays."""
-        position = self.position
-        try:
-            return next(self.one_pass())
-        finally:
-            self.seek(position)
 
     def close(self) -> None:
         """Forget the iterator, and end its worker processes even where an error holds it."""
@@ -161,7 +195,10 @@ class BatchStream:
         seed_everything(_mix(self._seed, self._number), self.generators)
         try:
             with uninterrupted():  # or a worker would be left to itself
-                self._raw = iterator = _own_iterator(self._loader, self._number)
+                iterable: Any = self._loader() if callable(self._loader) else self._loader
+                if callable(self._loader) and is_one_batch(iterable):
+                    return self._drawn(skip)
+                self._raw = iterator = _own_iterator(iterable, self._number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.
@@ -170,17 +207,68 @@ class BatchStream:
             before.restore()
         return iterator if first is _NOTHING else itertools.chain([first], iterator)
 
+    def _drawn(self, start: int) -> Iterator[Any]:
+        """Yield batches of a function that returns one, each from random states of its own."""
+        if not self.endless:
+            first, second = self._draw(0), self._draw(0)
+            if not same_batch(first, second):
+                raise InvalidArgument.of(
+                    self.name,
+                    Words("a function whose batches differ when all random states are the same"),
+                    "one that draws a batch from the random states of torch, NumPy or Python",
+                    "A search reads the same batches several times. Return an iterable of "
+                    "batches from the function, or draw from torch's own random state.",
+                )
+            self.endless = True
+        return map(self._draw, itertools.count(start))
+
+    def _draw(self, index: int) -> Any:
+        before = read_random_state(self.generators)
+        seed_everything(_mix(_mix(self._seed, self._number), index), self.generators)
+        try:
+            return self._loader()
+        finally:
+            before.restore()
+
 
 _NOTHING = object()
 
 
-def _own_iterator(loader: Iterable[Any] | Callable[[], Iterable[Any]], epoch: int) -> Iterator[Any]:
+def is_one_batch(made: object) -> bool:
+    """Whether a function returned a batch of tensors, in the place of an iterable of batches.
+
+    A tuple or list of tensors is one batch, as what a loader collates is; a list of such is not.
+
+    Example:
+        >>> pair = (torch.ones(2, 3), torch.ones(2))
+        >>> is_one_batch(pair), is_one_batch([pair, pair])
+        (True, False)
+    """
+    if isinstance(made, (tuple, list)):
+        return any(isinstance(item, Tensor) for item in made)
+    fields = dataclasses.is_dataclass(made) and not hasattr(made, "__iter__")
+    return isinstance(made, (Tensor, Mapping)) or fields
+
+
+def same_batch(one: Any, other: Any) -> bool:
+    """Whether two batches hold the same tensors, in containers of any depth."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(torch.equal(one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_batch(one[k], other[k]) for k in one)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(same_batch, one, other))
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        return same_batch(vars(one), vars(other))
+    return True  # of anything else it is not known
+
+
+def _own_iterator(iterable: Any, epoch: int) -> Iterator[Any]:
     """Iterate anew, leaving alone the iterator that a loader keeps with its workers.
 
     A ``DataLoader`` with ``persistent_workers`` has one iterator for life and would start it
     again from the top: the user may be in the middle of it.
     """
-    iterable: Any = loader() if callable(loader) else loader
     tell_epoch(iterable, epoch)
     if getattr(iterable, "persistent_workers", False) is not True:
         return iter(iterable)
@@ -196,25 +284,28 @@ def _mix(seed: int, number: int) -> int:
     return (seed * 6364136223846793005 + number * 1442695040888963407 + 1) % 2**63
 
 
-def _checked_length(loader: object, name: str, may_be_empty: bool) -> int | None:
+def _check_loader(loader: object, name: str) -> None:
     if isinstance(loader, (str, bytes, dict)) or not (
         hasattr(loader, "__iter__") or hasattr(loader, "__getitem__") or callable(loader)
     ):
         raise InvalidArgument.of(name, loader, "an iterable of batches, or a function making one")
     if hasattr(loader, "__next__"):
-        raise InvalidArgument.of(
-            name,
-            loader,
-            "something that can be iterated more than once",
-            "Pass the function that makes the generator, or a list of its batches.",
+        resets = callable(getattr(loader, "reset", None))
+        way_out = (
+            "Pass a function that calls its reset() and returns it."
+            if resets
+            else "Pass the function that makes the generator, or a list of its batches."
         )
+        expected = "something that can be iterated more than once"
+        raise InvalidArgument.of(name, loader, expected, way_out)
+
+
+def _length(loader: object) -> int | None:
+    """Return the number of batches, ``None`` where it is not known."""
     try:
-        length = len(loader)  # type: ignore[arg-type]
-    except TypeError:
+        return len(loader)  # type: ignore[arg-type]
+    except Exception:  # whatever a loader without a length says to that
         return None
-    if length == 0 and not may_be_empty:
-        raise _empty(name)
-    return length
 
 
 def _empty(name: str) -> InvalidArgument:

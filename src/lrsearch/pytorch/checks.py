@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, ValuesView
+from typing import Any
+
 import torch
 from torch import nn
 
 from lrsearch.errors import InvalidArgument, Words
+from lrsearch.pytorch.prepared import optimizers_of
 from lrsearch.pytorch.snapshot import Stateful
 
-__all__ = ["check_model_and_optimizer", "check_stateful", "multipliers_of"]
+__all__ = ["check_model_and_optimizer", "check_stateful", "inner_optimizers", "multipliers_of"]
 
 # Their ``lr`` multiplies a step size that they find themselves: searching it answers nothing.
 _FREE = ("prodigy", "dadapt", "dog", "ldog", "mechanic", "cocob")
 
 
-def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def check_model_and_optimizer(model: nn.Module, optimizer: Any) -> None:
     """Raise if the two cannot be trained together.
+
+    Args:
+        model: what is to be trained.
+        optimizer: one optimizer, or a list of them.
 
     Raises:
         InvalidArgument: not a module or an optimizer, no trainable parameter, an optimizer
@@ -23,8 +31,10 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
     """
     if not isinstance(model, nn.Module):
         raise InvalidArgument.of("model", model, "a torch.nn.Module")
-    if not isinstance(getattr(optimizer, "param_groups", None), list):
-        raise InvalidArgument.of("optimizer", optimizer, "a torch.optim.Optimizer")
+    optimizers = optimizers_of(optimizer)
+    for one in optimizers or (optimizer,):
+        if not isinstance(getattr(one, "param_groups", None), list):
+            raise InvalidArgument.of("optimizer", one, "a torch.optim.Optimizer, or a list of them")
     uninitialised = [name for name, p in model.named_parameters() if nn.parameter.is_lazy(p)]
     if uninitialised:
         raise InvalidArgument.of(
@@ -41,17 +51,17 @@ def check_model_and_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer
             "at least one",
             "Is everything frozen?",
         )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
     if not held & trainable:
+        names = " and ".join(type(one).__name__ for one in optimizers)
         raise InvalidArgument.of(
             "optimizer",
-            Words(
-                f"{type(optimizer).__name__} that holds none of the model's trainable parameters"
-            ),
+            Words(f"{names} that holds none of the model's trainable parameters"),
             "the optimizer of this model",
             "Was the model rebuilt or moved after the optimizer was made?",
         )
-    _check_has_learning_rate(optimizer)
+    for one in optimizers:
+        _check_has_learning_rate(one)
 
 
 def check_stateful(objects: object) -> None:
@@ -70,29 +80,55 @@ def check_stateful(objects: object) -> None:
             )
 
 
-def multipliers_of(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
-    """Return each group's learning rate divided by the first group's.
+def multipliers_of(groups: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+    """Return each group's learning rate divided by that of the first group that is not at 0.
 
     With a scheduler attached the base rates count (``initial_lr``), since the current ones
-    may be zero during a warmup.
+    may be zero during a warmup. A group at 0 stays there.
 
     Raises:
-        InvalidArgument: a learning rate is missing, negative or not finite, or the first is 0.
+        InvalidArgument: a learning rate is missing, negative or not finite, or all are 0.
     """
     lrs = []
-    for index, group in enumerate(optimizer.param_groups):
-        lr = float(group.get("initial_lr", group.get("lr", float("nan"))))
+    for index, group in enumerate(groups):
+        given = group.get("initial_lr", group.get("lr"))
+        if given is None:
+            raise InvalidArgument.of(
+                f"optimizer.param_groups[{index}]['lr']",
+                None,
+                "a number >= 0",
+                "An optimizer without a learning rate finds its own step size, as Adafactor does "
+                "with relative_step=True: make it with a learning rate to search for one, "
+                "Adafactor(..., lr=1e-3, relative_step=False, warmup_init=False).",
+            )
+        lr = float(given)
         if not 0.0 <= lr < float("inf"):
             raise InvalidArgument.of(f"optimizer.param_groups[{index}]['lr']", lr, "a number >= 0")
         lrs.append(lr)
-    if lrs[0] == 0.0:
+    first = next((lr for lr in lrs if lr > 0.0), None)
+    if first is None:
         raise InvalidArgument.of(
             "optimizer.param_groups[0]['lr']",
             0.0,
-            "a positive number",
-            "The ratios between groups are taken against the first one.",
+            "a positive number in one group at least",
+            "The ratios between groups are taken against the first one that is not at 0.",
         )
-    return tuple(lr / lrs[0] for lr in lrs)
+    return tuple(lr / first for lr in lrs)
+
+
+def inner_optimizers(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """Return optimizers that this one keeps, and that have parameter groups of their own.
+
+    Those that share its groups, as in SAM and Lookahead, follow its learning rates.
+    """
+    own = {id(group) for group in optimizer.param_groups}
+    found: dict[int, torch.optim.Optimizer] = {}
+    for value in vars(optimizer).values():
+        items = value.values() if isinstance(value, dict) else value
+        for item in items if isinstance(items, (list, tuple, ValuesView)) else [value]:
+            if isinstance(item, torch.optim.Optimizer) and item is not optimizer:
+                found[id(item)] = item
+    return [one for one in found.values() if any(id(g) not in own for g in one.param_groups)]
 
 
 def _check_has_learning_rate(optimizer: torch.optim.Optimizer) -> None:

@@ -25,6 +25,7 @@ from torch import nn
 from lrsearch.core.interrupt import interrupt_later
 from lrsearch.errors import InvalidArgument, RankFailed, Words
 from lrsearch.pytorch.exchange import Exchange
+from lrsearch.pytorch.random_state import Generator
 from lrsearch.pytorch.wrappers import Wrappers, WrapperState
 
 __all__ = ["ALONE", "Alone", "Ranks", "Together", "ranks_of"]
@@ -61,7 +62,7 @@ class Alone:
     def check_same(self, **settings: object) -> None:
         """Raise if a setting is not the same everywhere."""
 
-    def seed(self, seed: int, _generators: Iterable[torch.Generator] = ()) -> int:
+    def seed(self, seed: int, _generators: Iterable[Generator] = ()) -> int:
         """Return the seed for this process."""
         return seed
 
@@ -152,13 +153,14 @@ class Together:
                 said = ", ".join(f"{value} on rank {rank}" for rank, value in pairs)
                 raise InvalidArgument.of(name, Words(said), "the same on every rank")
 
-    def seed(self, seed: int, generators: Iterable[torch.Generator] = ()) -> int:
+    def seed(self, seed: int, generators: Iterable[Generator] = ()) -> int:
         """Return the seed for this process: random states alike stay so, others stay different.
 
         Without generators it is told by torch's own state. So processes that would draw the
         same batches or the same dropout in the planned run draw the same in the search.
         """
-        states = [generator.get_state() for generator in generators] or [torch.get_rng_state()]
+        own = [one.get_state() for one in generators if isinstance(one, torch.Generator)]
+        states = own or [torch.get_rng_state()]
         digest = hashlib.sha256(b"".join(state.numpy().tobytes() for state in states)).hexdigest()
         if len(set(self.gather(digest))) == 1:
             return seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -13,9 +14,16 @@ from torch import Tensor, nn
 
 from lrsearch.errors import InvalidArgument, Words
 
-__all__ = ["ComputeLoss", "batch_size", "checked_loss", "default_loss", "to_device"]
+__all__ = [
+    "ComputeLoss",
+    "batch_size",
+    "checked_loss",
+    "default_loss",
+    "number_of",
+    "to_device",
+]
 
-ComputeLoss = Callable[[nn.Module, Any], Tensor]
+ComputeLoss = Callable[[nn.Module, Any], Tensor | None]  # None: the batch is passed over
 
 _WAY_OUT = "Pass compute_loss=..., a function (model, batch) -> scalar loss, for any other batch."
 
@@ -25,12 +33,15 @@ def default_loss(loss_fn: Callable[[Any, Any], Tensor] | None) -> ComputeLoss:
 
     With a ``loss_fn``, a batch is a pair ``(inputs, targets)``. Without, a mapping goes to
     the model as keyword arguments, a tuple or list as positional ones, anything else as it
-    is, and the output's ``.loss`` (or ``["loss"]``) is used.
+    is, and the output's ``.loss`` (or ``["loss"]``) is used. A batch that is ``None``, as a
+    collate function returns for broken files, is passed over.
     """
     if loss_fn is None:
         return _own_loss
 
-    def pair_loss(model: nn.Module, batch: Any) -> Tensor:
+    def pair_loss(model: nn.Module, batch: Any) -> Tensor | None:
+        if batch is None:
+            return None
         if isinstance(batch, (tuple, list)) and len(batch) == 2:
             return loss_fn(model(batch[0]), batch[1])
         raise InvalidArgument.of(
@@ -63,6 +74,34 @@ def checked_loss(loss: object) -> Tensor:
             "Was it detached, computed under no_grad, or are all parameters frozen?",
         )
     return loss.reshape(())
+
+
+def number_of(name: str, value: object) -> float:
+    """Return what a function of the user's measured as a float; it may be NaN.
+
+    Args:
+        name: of the function.
+        value: a tensor of one element, or a number of Python's or NumPy's.
+
+    Raises:
+        InvalidArgument: it is something else.
+
+    Example:
+        >>> number_of("evaluate", torch.tensor([0.5]))
+        0.5
+    """
+    if isinstance(value, Tensor):
+        if value.numel() == 1 and not value.is_complex():
+            return float(value.detach())
+        got: object = Words(f"a tensor of shape {tuple(value.shape)}")
+    else:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return float(value)
+        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
+        if array is not None and array.size == 1 and array.dtype.kind in "fiu":
+            return float(array.reshape(()))
+        got = Words(f"{type(value).__name__} {value!r}"[:80]) if value is not None else None
+    raise InvalidArgument.of(f"{name}(...)", got, "one number, or a tensor of one element")
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -138,7 +177,9 @@ def _fields(batch: Any) -> dict[str, Any]:
     return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
 
 
-def _own_loss(model: nn.Module, batch: Any) -> Tensor:
+def _own_loss(model: nn.Module, batch: Any) -> Tensor | None:
+    if batch is None:
+        return None
     if isinstance(batch, Mapping):
         output = model(**batch)
     elif isinstance(batch, (tuple, list)):

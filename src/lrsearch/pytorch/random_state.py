@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import random
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
-__all__ = ["RandomState", "generators_of", "read_random_state", "seed_everything"]
+__all__ = [
+    "Generator",
+    "RandomState",
+    "SeparateGenerator",
+    "generators_of",
+    "read_random_state",
+    "seed_everything",
+]
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,7 @@ class RandomState:
     numpy: dict[str, Any]
     torch_cpu: torch.Tensor
     torch_cuda: tuple[torch.Tensor, ...]
-    generators: tuple[tuple[torch.Generator, torch.Tensor], ...]
+    generators: tuple[tuple[Generator, Any], ...]
 
     def restore(self) -> None:
         """Put every state back."""
@@ -34,7 +46,7 @@ class RandomState:
             generator.set_state(state)
 
 
-def read_random_state(generators: Iterable[torch.Generator] = ()) -> RandomState:
+def read_random_state(generators: Iterable[Generator] = ()) -> RandomState:
     """Return a copy of every random state. CUDA's are read only where CUDA is in use."""
     return RandomState(
         python=random.getstate(),
@@ -45,7 +57,7 @@ def read_random_state(generators: Iterable[torch.Generator] = ()) -> RandomState
     )
 
 
-def seed_everything(seed: int, generators: Iterable[torch.Generator] = ()) -> None:
+def seed_everything(seed: int, generators: Iterable[Generator] = ()) -> None:
     """Seed Python, NumPy, torch and the separate generators: what :class:`RandomState` holds.
 
     ``torch.manual_seed`` would also leave the seed waiting for devices that are not in use yet,
@@ -60,21 +72,91 @@ def seed_everything(seed: int, generators: Iterable[torch.Generator] = ()) -> No
         generator.manual_seed(seed)
 
 
-def generators_of(loader: object) -> tuple[torch.Generator, ...]:
-    """Return the generators that a loader, its samplers and its data set hold."""
-    found: dict[int, torch.Generator] = {}
+class SeparateGenerator:
+    """A generator of NumPy's or Python's, used as torch's are.
+
+    Example:
+        >>> own = SeparateGenerator(np.random.default_rng(0))
+        >>> state = own.get_state()
+        >>> first = own.generator.random()
+        >>> own.set_state(state)
+        >>> first == own.generator.random()
+        True
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+
+    def get_state(self) -> Any:
+        """Return a copy of its state."""
+        if isinstance(self.generator, random.Random):
+            return self.generator.getstate()
+        if isinstance(self.generator, np.random.RandomState):
+            return self.generator.get_state(legacy=False)
+        return copy.deepcopy(self.generator.bit_generator.state)
+
+    def set_state(self, state: Any) -> None:
+        """Put a state back."""
+        if isinstance(self.generator, random.Random):
+            self.generator.setstate(state)
+        elif isinstance(self.generator, np.random.RandomState):
+            self.generator.set_state(state)
+        else:
+            self.generator.bit_generator.state = state
+
+    def manual_seed(self, seed: int) -> None:
+        """Begin anew from ``seed``."""
+        if isinstance(self.generator, np.random.Generator):
+            self.set_state(type(self.generator.bit_generator)(seed).state)
+        else:
+            self.generator.seed(seed % 2**32)
+
+
+def generators_of(loader: object) -> tuple[Generator, ...]:
+    """Return the generators that a loader, its samplers, its data set or its function hold."""
+    found: dict[int, Generator] = {}
     pending, seen = [loader], set()
     while pending:
         owner = pending.pop()
         if owner is None or id(owner) in seen:
             continue
         seen.add(id(owner))
-        for name, value in getattr(owner, "__dict__", {}).items():
+        for name, value in _held_by(owner):
             if isinstance(value, torch.Generator):
                 found[id(value)] = value
-            elif name in ("loader", "base_dataloader", "sampler", "batch_sampler", "dataset"):
+            elif isinstance(value, _SEPARATE):
+                found[id(value)] = SeparateGenerator(value)
+            elif name in _PARTS:
                 pending.append(value)
     return tuple(found.values())
+
+
+_PARTS = ("loader", "base_dataloader", "_dataloader", "sampler", "batch_sampler", "dataset", "")
+_SEPARATE = (np.random.Generator, np.random.RandomState, random.Random)
+
+
+def _held_by(owner: object) -> Iterator[tuple[str, Any]]:
+    """Yield what an object holds by name; what a function uses has the empty name."""
+    yield from getattr(owner, "__dict__", {}).items()
+    if isinstance(owner, functools.partial):
+        used = (owner.func, *owner.args, *owner.keywords.values())
+        yield from (("", value) for value in used)
+    if isinstance(owner, types.MethodType):
+        yield from (("", value) for value in (owner.__self__, owner.__func__))
+    if isinstance(owner, types.FunctionType):
+        yield from (("", value) for value in owner.__defaults__ or ())
+        try:
+            used_names = inspect.getclosurevars(owner)
+        except ValueError:  # a name that has no value yet
+            return
+        yield from (("", value) for value in used_names.nonlocals.values())
+        for value in used_names.globals.values():
+            # Of a module's names, loaders and generators only: anything may stand there.
+            yield ("" if isinstance(value, DataLoader) else "global", value)
+
+
+#: A random generator besides the global ones.
+Generator = torch.Generator | SeparateGenerator
 
 
 def _cuda_states() -> tuple[torch.Tensor, ...]:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lrsearch.errors import InvalidArgument, NotRestored, Words
 from lrsearch.pytorch.object_state import ObjectState, capture
-from lrsearch.pytorch.random_state import RandomState, read_random_state
+from lrsearch.pytorch.random_state import Generator, RandomState, read_random_state
 from lrsearch.pytorch.store import Place, tried
 
 __all__ = [
@@ -93,7 +93,7 @@ def take(
     model: nn.Module,
     optimizers: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler | None = None,
-    generators: Iterable[torch.Generator] = (),
+    generators: Iterable[Generator] = (),
     others: Iterable[object] = (),
     apart: Iterable[object] = (),
     place: Place = "device",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,15 +18,23 @@ from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
 from lrsearch.pytorch.batches import BatchStream, Position
-from lrsearch.pytorch.checks import check_model_and_optimizer, check_stateful, multipliers_of
+from lrsearch.pytorch.blame import all_finite, attempt, may_be_divergence, trained_into
+from lrsearch.pytorch.checks import (
+    check_model_and_optimizer,
+    check_stateful,
+    inner_optimizers,
+    multipliers_of,
+)
 from lrsearch.pytorch.distributed import ALONE, Ranks
+from lrsearch.pytorch.held_out import Evaluate, GradMode, Portion, Work, gradients_apart
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
-from lrsearch.pytorch.loss import ComputeLoss, batch_size, default_loss, to_device
+from lrsearch.pytorch.loss import ComputeLoss, batch_size, default_loss, number_of, to_device
 from lrsearch.pytorch.modes import evaluating, start_training
 from lrsearch.pytorch.object_state import ObjectState
+from lrsearch.pytorch.prepared import backward_allowed, optimizers_of, same_objects, scaler_of
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import Place, check_place
-from lrsearch.pytorch.update import Clipping, Updater
+from lrsearch.pytorch.update import Clipping, OwnUpdate, TrainStep, Updater
 from lrsearch.pytorch.wrappers import WrapperState
 
 __all__ = ["EvaluatedTorchTrainable", "TorchSnapshot", "TorchTrainable", "torch_trainable"]
@@ -59,11 +69,12 @@ class TorchTrainable:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Any,
         loss_fn: Callable[[Any, Any], Tensor] | None,
-        train_loader: Iterable[Any] | Callable[[], Iterable[Any]],
+        train_loader: Iterable[Any] | Callable[[], Any],
         *,
         compute_loss: ComputeLoss | None = None,
+        train_step: TrainStep | None = None,
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
         clip_grad_value: float | None = None,
@@ -79,27 +90,39 @@ class TorchTrainable:
         check_stateful(stateful)
         check_place(snapshot_to)
         self._model = model
-        self._optimizer = optimizer
+        self._given = optimizer
+        self._optimizers = optimizers_of(optimizer)
+        self._optimizer = self._optimizers[0]
         self._compute_loss = compute_loss or default_loss(loss_fn)
         self._clipping = Clipping(value=clip_grad_value, norm=clip_grad_norm)
+        self._train_step = train_step
+        if train_step is not None:
+            clipping = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
+            others = {"autocast": autocast, "grad_scaler": grad_scaler}
+            _check_train_step(train_step, accumulate=accumulate, **clipping, **others)
+        elif grad_scaler is None:
+            grad_scaler = scaler_of(optimizer)
         self._scaler = grad_scaler
         # A loss may have weights, statistics and modes of its own.
-        self._beside = (loss_fn, compute_loss, *stateful)
+        self._beside: tuple[Any, ...] = (loss_fn, compute_loss, train_step, *stateful)
         self._apart: Sequence[object] = ()  # what is not to be looked at
+        # One that only train_step steps, as that of a discriminator, keeps its learning rate.
+        self._other_optimizers = [o for o in stateful if isinstance(o, torch.optim.Optimizer)]
         self._snapshot_to = snapshot_to
         self._ranks = ranks
         self.leads = ranks.leads
         self._seed = ranks.seed(seed)
         self._updates = 0
+        self._start: weakref.ref[TorchSnapshot] | None = None
         self._batches = BatchStream(train_loader, ranks.seed(seed, generators_of(train_loader)))
         self._held_out: BatchStream | None = None
         self._no_lanes = "vectorise=False" if vectorise is False else ranks.why_no_lanes
         self._choice = Choice(self._recipe, self._trial, self._watch, vectorise is True)
-        self._device = next(p for group in optimizer.param_groups for p in group["params"]).device
+        self._device = next(p for group in self._groups for p in group["params"]).device
         self._autocast = _autocast(autocast, self._device)
-        self.multipliers = multipliers_of(optimizer)
-        self._update: Callable[[BatchStream], float] = Updater(
-            optimizer,
+        self.multipliers = multipliers_of(self._groups)
+        self._updater = Updater(
+            self._optimizers,
             self._loss_of,
             beside=model.parameters(),
             accumulate=accumulate,
@@ -107,25 +130,70 @@ class TorchTrainable:
             scaler=grad_scaler,
             ranks=ranks,
         )
+        own = None if train_step is None else self._own_update(train_step)
+        self._update: Callable[[BatchStream], float] = own or self._updater
         self._accumulate = int(accumulate)
         ranks.check_same(accumulate=self._accumulate, clipping=self._clipping)
-        lengths = (n for n in ranks.gather(self._batches.length) if n is not None)
+        self.updates_per_epoch = self._count_updates()
+
+    def _count_updates(self) -> int | None:
+        """Return the updates of one pass over the data, ``None`` if it has no length."""
+        lengths = (n for n in self._ranks.gather(self._batches.length) if n is not None)
         length = min(lengths, default=None)
         # Batches left over at the end of a pass make an update too.
-        self.updates_per_epoch = None if length is None else -(-length // self._accumulate)
+        return None if length is None else -(-length // self._accumulate)
 
     def owns(self, model: object, optimizer: object) -> bool:
         """Whether these are the model and the optimizer that are trained here."""
-        return model is self._model and optimizer is self._optimizer
+        return model is self._model and same_objects(optimizer, self._given)
 
     def step(self, lr: float) -> float:
-        """Make one update on the next batches at ``lr``; return their mean loss before it."""
+        """Make one update on the next batches at ``lr``; return their mean loss before it.
+
+        It is NaN where the update raised because training had diverged.
+        """
         if self._updates == 0:
             self._begin()
-        self._set_lr(lr)
-        loss = self._update(self._batches)
+        position = self._batches.position
+        loss = self._try(lambda: self._update_at(lr), position)
         self._updates += 1
         return loss
+
+    def check_rate_reaches(self) -> None:
+        """Raise if an optimizer steps others whose learning rates are not its own.
+
+        Nothing is done unless it keeps optimizers with parameter groups of their own. Then one
+        update is made at a learning rate of 0, one at that of its groups, and both are taken back.
+
+        Raises:
+            InvalidArgument: at 0 the weights move as far.
+        """
+        inner = [(one, inside) for one in self._optimizers for inside in inner_optimizers(one)]
+        if not inner or self._ranks.many:
+            return
+        kept = state.take(nn.Module(), [inside for _, inside in inner])
+        rates = [float(group["lr"]) for group in self._groups]
+        first = next(rate for rate, ratio in zip(rates, self.multipliers, strict=True) if ratio)
+        moved = []
+        for lr in (0.0, first):
+            before = [p.detach().clone() for p in self._graded()]
+            with self._trial() as step:
+                step(lr)
+                pairs = zip(self._graded(), before, strict=True)
+                moved.append(sum(float((p.detach() - old).abs().sum()) for p, old in pairs))
+            state.restore(kept)
+        if moved[0] > 0.5 * moved[1]:
+            outer, inside = inner[0]
+            raise InvalidArgument.of(
+                "optimizer",
+                Words(
+                    f"{type(outer).__name__}, whose learning rates are not those of the "
+                    f"{type(inside).__name__} inside that makes the steps"
+                ),
+                "optimizers whose param_groups are what they step",
+                "Pass those inside, as in optimizer=[muon, adamw]; one multiplier is searched "
+                "over all their groups.",
+            )
 
     def snapshot(self) -> TorchSnapshot:
         """Copy everything that ``restore`` brings back."""
@@ -134,14 +202,16 @@ class TorchTrainable:
             wrappers = self._ranks.save()
             taken = state.take(
                 self._model,
-                self._optimizer,
+                [*self._optimizers, *self._other_optimizers],
                 self._scaler,
                 (*self._batches.generators, *held_out),
                 others=self._beside,
                 apart=self._apart,
                 place=self._snapshot_to,
             )
-        return TorchSnapshot(taken, wrappers, self._updates, self._batches.position)
+        return self._begins_at(
+            TorchSnapshot(taken, wrappers, self._updates, self._batches.position)
+        )
 
     def restore(self, snapshot: TorchSnapshot) -> None:
         """Return to ``snapshot``, bit for bit; it can be restored again."""
@@ -153,6 +223,7 @@ class TorchTrainable:
                 last_first.callback(self._held_out.close)
             last_first.callback(self._ranks.restore, snapshot.wrappers)
             self._updates = snapshot.updates
+        self._begins_at(snapshot)
 
     def reshuffle(self, number: int) -> None:
         """Go on with passes over the data that no order with a lower number has come to."""
@@ -166,11 +237,20 @@ class TorchTrainable:
     @property
     def why_not(self) -> str:
         """Why the last call of :meth:`lanes` returned ``None``."""
-        return self._no_lanes or self._choice.why_not
+        return self._why_no_lanes() or self._choice.why_not
 
     def lanes(self, count: int, steps: int) -> TorchLanes | None:
         """Return lanes from the present state if they train faster together than in turn."""
-        return None if self._no_lanes else self._choice.lanes(count, steps)
+        return None if self._why_no_lanes() else self._choice.lanes(count, steps)
+
+    def _why_no_lanes(self) -> str:
+        if self._train_step is not None:
+            return "train_step makes one update at a time"
+        if len(self._optimizers) > 1:
+            return f"{len(self._optimizers)} optimizers step one after the other"
+        if self._updater.passes_over:
+            return "compute_loss passes over batches"
+        return self._no_lanes
 
     def _watch(self) -> ObjectState:
         """Remember what a step may change beside weights, buffers and the optimizer."""
@@ -203,77 +283,328 @@ class TorchTrainable:
             del before  # even where a traceback is kept
 
     def _evaluating(self) -> AbstractContextManager[None]:
-        return evaluating(self._model, self._optimizer, others=self._beside, apart=self._apart)
+        return evaluating(self._model, *self._optimizers, others=self._beside, apart=self._apart)
+
+    def _own_update(self, train_step: TrainStep) -> OwnUpdate:
+        return OwnUpdate(
+            train_step,
+            self._model,
+            self._given,
+            prepared=lambda batch: to_device(batch, self._device),
+            graded=self._graded(),
+            rates=lambda: [float(group["lr"]) for group in self._groups],
+            ranks=self._ranks,
+        )
 
     def _begin(self) -> None:
         """Start from known random states, and in training mode as any training loop would."""
         seed_everything(self._seed, self._batches.generators)
-        start_training(self._model, self._optimizer)
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None  # dropped, not zeroed: the user may hold it
+        start_training(self._model, *self._optimizers)
+        for parameter in self._graded():
+            parameter.grad = None  # dropped, not zeroed: the user may hold it
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+
+    def _graded(self) -> list[nn.Parameter]:
+        """Every parameter that may have a gradient."""
+        held = [p for group in self._groups for p in group["params"]]
+        return list({id(p): p for p in (*held, *self._model.parameters())}.values())
 
     def _set_lr(self, lr: float) -> None:
-        for group, multiplier in zip(self._optimizer.param_groups, self.multipliers, strict=True):
+        for group, multiplier in zip(self._groups, self.multipliers, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr * multiplier)
             else:
                 group["lr"] = lr * multiplier
 
-    def _loss_of(self, batch: Any) -> Tensor:
+    def _update_at(self, lr: float) -> float:
+        self._set_lr(lr)
+        with backward_allowed(self._model):
+            return self._update(self._batches)
+
+    def _loss_of(self, batch: Any) -> Tensor | None:
         return self._loss(self._model, to_device(batch, self._device))
 
-    def _loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Any) -> Tensor | None:
         with self._autocast():
             return self._compute_loss(model, batch)
 
+    # ------------------------------------------------------------------- updates that raise
+
+    def _begins_at(self, snapshot: TorchSnapshot) -> TorchSnapshot:
+        """Remember where the present training began, for as long as the search keeps it."""
+        self._start = weakref.ref(snapshot)
+        return snapshot
+
+    def _try(self, update: Callable[[], float], position: Position) -> float:
+        """Make an update as the optimizer wants it; NaN where training is to blame for an error.
+
+        Args:
+            update: makes it; it can be made again.
+            position: of its batches.
+        """
+        try:
+            return update()
+        except Exception as error:
+            if not (self._updater.another_way(error) and self._back(position)):
+                if self._is_divergence(error, update, position):
+                    return math.nan
+                first = self._updater.first_refusal(error)
+                if first is not error:
+                    raise first from None
+                raise
+        return self._try(update, position)
+
+    def _try_to_evaluate(self, measure: Callable[[], HeldOut]) -> HeldOut:
+        """Measure something held out; NaN where training is to blame for an error."""
+        try:
+            return measure()
+        except Exception as error:
+            if self._is_divergence(error, measure):
+                return HeldOut(math.nan)
+            raise
+
+    def _back(self, position: Position) -> bool:
+        """Return to the start of the present training, if it has made no update yet."""
+        start = None if self._start is None else self._start()
+        if start is None or self._updates != start.updates:
+            return False
+        self._return_to(start, position)
+        return True
+
+    def _return_to(self, start: TorchSnapshot, position: Position) -> None:
+        """Go to where a trial began, as its first update would find it, with other batches."""
+        self.restore(start)
+        self._batches.seek(position)
+        if start.updates == 0:
+            self._begin()
+
+    def _is_divergence(
+        self, error: Exception, action: Callable[[], object], position: Position | None = None
+    ) -> bool:
+        """Whether what training has done to the weights is to blame for ``error``.
+
+        So it is where a weight is not finite; or else where the same fails again, does not fail
+        with the weights that training began with, and outputs have grown out of proportion.
+
+        Args:
+            error: what was raised.
+            action: raised it, and can be done again.
+            position: of the batches of an update. It has failed, so its state is left where the
+                trials lead. Without, the state is as before.
+        """
+        start = None if self._start is None else self._start()
+        if start is None or self._ranks.many or not may_be_divergence(error):
+            return False
+        if self._updates == start.updates:
+            return False  # nothing was trained
+        if not all_finite(self._model):
+            return True
+        if position is not None:
+            self._batches.seek(position)
+        now = attempt(self._model, action)
+        if type(now.error) is not type(error):
+            return False
+        here = self.snapshot() if position is None else None
+        try:
+            self._return_to(start, start.position if position is None else position)
+            return trained_into(now, attempt(self._model, action))
+        finally:
+            if here is not None:
+                self.restore(here)
+                self._begins_at(start)
+
 
 class EvaluatedTorchTrainable(TorchTrainable):
-    """A :class:`TorchTrainable` with held-out batches."""
+    """A :class:`TorchTrainable` with a held-out measure.
+
+    Arguments beside those of :class:`TorchTrainable`: ``val_loader``, ``val_loss``, ``evaluate``
+    and ``val_batches`` of :func:`lrsearch.find_lr`; ``expected``: the steps and the evaluations
+    that the search is expected to make, which bounds the batches of an evaluation; all are read
+    when it is not known.
+    """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Any,
         loss_fn: Callable[[Any, Any], Tensor] | None,
-        train_loader: Iterable[Any] | Callable[[], Iterable[Any]],
+        train_loader: Iterable[Any] | Callable[[], Any],
         *,
-        val_loader: Iterable[Any] | Callable[[], Iterable[Any]],
+        val_loader: Iterable[Any] | Callable[[], Any] | None = None,
+        val_loss: ComputeLoss | None = None,
+        evaluate: Evaluate | None = None,
+        val_batches: int | None = None,
+        expected: tuple[float, int] | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(model, optimizer, loss_fn, train_loader, seed=seed, **options)
         ranks: Ranks = options.get("ranks", ALONE)
-        self._held_out: BatchStream = BatchStream(
-            val_loader, ranks.seed(seed, generators_of(val_loader)), "val_loader", ranks.many
-        )
+        self._evaluate = evaluate
+        self._val_loss = val_loss
+        self._grad_mode = GradMode("val_loss" if val_loss else "the loss", val_loss is None)
+        self._beside = (*self._beside, val_loss, evaluate)
+        if val_loss is not None or evaluate is not None:
+            name = "evaluate" if val_loss is None else "val_loss"
+            self._no_lanes = self._no_lanes or f"{name} measures one model at a time"
+        if val_loader is not None:
+            self._work = None if expected is None else Work(*expected)
+            self._train_loader = train_loader
+            self._most_examples: int | None = None
+            portion = Portion(val_batches, self._examples)
+            self._held_out = portion.stream = BatchStream(
+                val_loader,
+                ranks.seed(seed, generators_of(val_loader)),
+                "val_loader",
+                ranks.many,
+                portion,
+            )
 
     def evaluate(self) -> HeldOut:
-        """Return the held-out loss in eval mode, every example weighing the same."""
-        random = read_random_state(self._held_out.generators)
-        pieces: list[tuple[float, int]] = []
+        """Return the held-out measure in eval mode; of a loss, every example weighing the same.
+
+        It is NaN where it raises because training has diverged.
+        """
+        return self._try_to_evaluate(self._measured)
+
+    def _measured(self) -> HeldOut:
+        held_out = self._held_out
+        random = read_random_state(() if held_out is None else held_out.generators)
         try:
-            with self._evaluating(), torch.no_grad():
-                for batch, counts in self._ranks.rounds(
-                    self._held_out.one_pass(), self._batches.sample
-                ):
-                    loss, size = float(self._loss_of(batch)), batch_size(batch)
-                    if counts:
-                        pieces.append((loss, size))
+            with self._evaluating(), gradients_apart(lambda: iter(self._graded())):
+                return self._mean_loss(held_out) if self._evaluate is None else self._own_measure()
         finally:
             random.restore()
+
+    def _own_measure(self) -> HeldOut:
+        assert self._evaluate is not None
+        with torch.enable_grad():
+            total = 0.0
+            for _ in self._ranks.rounds([None], lambda: None):
+                total = number_of("evaluate", self._evaluate(self._model))
+        return HeldOut(self._ranks.weighted_mean(total, 1.0))
+
+    def _mean_loss(self, held_out: BatchStream | None) -> HeldOut:
+        assert held_out is not None
+        pieces: list[tuple[float, float]] = []
+        passed = 0
+        for batch, counts in self._ranks.rounds(held_out.one_pass(), self._batches.sample):
+            loss = self._grad_mode(lambda: self._held_out_loss(batch), self._model)  # noqa: B023
+            if loss is None:
+                passed += 1
+            elif counts:
+                pieces.append((loss, batch_size(batch)))
+        if passed and not pieces and not self._ranks.many:
+            raise InvalidArgument.of(
+                "val_loader",
+                Words(f"{passed} batches whose loss is None"),
+                "a loss for at least one of them",
+                "None passes over a batch. Does the function return its loss?",
+            )
         total, weight = sum(loss * size for loss, size in pieces), sum(size for _, size in pieces)
         mean = self._ranks.weighted_mean(total, weight)
+        # The processes see different batches, and must all decide alike.
         return HeldOut(mean) if self._ranks.many else HeldOut.of(pieces, mean)
 
+    def _held_out_loss(self, batch: Any) -> Tensor | None:
+        if self._val_loss is None:
+            return self._loss_of(batch)
+        with self._autocast():
+            return self._val_loss(self._model, to_device(batch, self._device))
 
-def torch_trainable(*args: Any, val_loader: Any = None, **options: Any) -> TorchTrainable:
-    """Return a trainable that can evaluate when there is a ``val_loader``, else one that cannot."""
-    given = Words("None" if val_loader is None else "held-out batches")
-    options.get("ranks", ALONE).check_same(val_loader=given)
+    def _why_no_lanes(self) -> str:
+        if self._grad_mode.needs_gradients:
+            return "the held-out loss needs gradients"
+        return super()._why_no_lanes()
+
+    def _examples(self) -> int | None:
+        """How many examples an evaluation reads when nothing was said."""
+        if self._work is not None and self._most_examples is None:
+            size = getattr(self._train_loader, "batch_size", None)
+            if not isinstance(size, int):
+                size = batch_size(self._batches.sample())
+            self._most_examples = self._work.examples(self._accumulate * size)
+        return self._most_examples
+
+
+def torch_trainable(
+    model: nn.Module,
+    optimizer: Any,
+    loss_fn: Callable[[Any, Any], Tensor] | None,
+    train_loader: Any,
+    *,
+    val_loader: Any = None,
+    val_loss: ComputeLoss | None = None,
+    evaluate: Evaluate | None = None,
+    val_batches: int | None = None,
+    expected: tuple[float, int] | None = None,
+    **options: Any,
+) -> TorchTrainable:
+    """Return a trainable that can evaluate when there is something to evaluate by, or one without.
+
+    Raises:
+        InvalidArgument: the arguments do not go together.
+    """
+    _check_held_out(val_loader, val_loss, evaluate, val_batches)
+    given = {
+        "val_loader": Words("None" if val_loader is None else "held-out batches"),
+        "val_loss": Words("None" if val_loss is None else "a function"),
+        "evaluate": Words("None" if evaluate is None else "a function"),
+        "train_step": Words("None" if options.get("train_step") is None else "a function"),
+        "val_batches": val_batches,
+    }
+    options.get("ranks", ALONE).check_same(**given)
+    if val_loader is None and evaluate is None:
+        trainable = TorchTrainable(model, optimizer, loss_fn, train_loader, **options)
+    else:
+        trainable = EvaluatedTorchTrainable(
+            model,
+            optimizer,
+            loss_fn,
+            train_loader,
+            val_loader=val_loader,
+            val_loss=val_loss,
+            evaluate=evaluate,
+            val_batches=val_batches,
+            expected=expected,
+            **options,
+        )
+    trainable.check_rate_reaches()
+    return trainable
+
+
+def _check_held_out(val_loader: Any, val_loss: Any, evaluate: Any, val_batches: Any) -> None:
+    for name, function in (("val_loss", val_loss), ("evaluate", evaluate)):
+        if function is not None and (not callable(function) or isinstance(function, type)):
+            raise InvalidArgument.of(name, function, "a function")
+    if evaluate is not None and (val_loader is not None or val_loss is not None):
+        name = "val_loader" if val_loss is None else "val_loss"
+        raise InvalidArgument(
+            f"evaluate measures the whole by itself: give evaluate or {name}, not both."
+        )
     if val_loader is None:
-        return TorchTrainable(*args, **options)
-    return EvaluatedTorchTrainable(*args, val_loader=val_loader, **options)
+        for name, value in (("val_loss", val_loss), ("val_batches", val_batches)):
+            if value is not None:
+                raise InvalidArgument(f"{name}: give it with val_loader, the held-out batches.")
+    if val_batches is not None:
+        whole("val_batches", val_batches, 1)
+
+
+def _check_train_step(train_step: Any, **given: Any) -> None:
+    if not callable(train_step) or isinstance(train_step, type):
+        raise InvalidArgument.of("train_step", train_step, "a function")
+    for name, value in given.items():
+        usual = 1 if name == "accumulate" else None
+        if value is not None and value != usual:
+            raise InvalidArgument.of(
+                name,
+                value,
+                f"{usual} with train_step",
+                "train_step makes the whole update: do it there.",
+            )
 
 
 def _autocast(

@@ -152,7 +152,7 @@ def _cost(outcome: Outcome) -> dict[str, object]:
     return {
         "optimizer updates": cost.steps,
         "held-out evaluations": cost.evaluations,
-        "seconds": f"{cost.seconds:.2f}",
+        "seconds": f"{cost.seconds:.2f}, of which {cost.evaluation_seconds:.2f} for evaluations",
         "planned runs": "unknown" if cost.runs is None else f"{cost.runs:.3g}",
     }
 

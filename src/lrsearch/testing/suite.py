@@ -8,7 +8,7 @@ from functools import partial
 from unittest import SkipTest
 
 from lrsearch.core.search import Update
-from lrsearch.core.trainable import Evaluable, ManyLanes, ShortensEpochs
+from lrsearch.core.trainable import Evaluable, HeldOut, ManyLanes, ShortensEpochs
 from lrsearch.testing.failing import FailsAt, OnPurpose, ctrl_c, interrupted
 from lrsearch.testing.machinery import Machinery
 
@@ -174,8 +174,10 @@ class TrainableSuite(Machinery):
             mark = self.fingerprint(trainable)
             first = trainable.evaluate()
             self._same(mark, trainable, "after evaluating")
-            assert isinstance(first, float), f"evaluate must return a float, got {type(first)}"
-            self._equal([first], [trainable.evaluate()], "evaluating twice")
+            kinds = (float, HeldOut)
+            assert isinstance(first, kinds), f"evaluate must return a float, got {type(first)}"
+            again = trainable.evaluate()
+            self._equal([_loss(first)], [_loss(again)], "evaluating twice")
         self._equal(plain, losses, "training with evaluations in between")
 
     # -------------------------------------------------------------------- tests of whole searches
@@ -252,3 +254,7 @@ class TrainableSuite(Machinery):
                 assert math.isclose(one, other, rel_tol=1e-3), f"lane {lane}: {other}, not {one}"
         self._same(mark, trainable, "after lanes")
         self._equal(alone[-1], self._train(trainable), "training after lanes")
+
+
+def _loss(held_out: float | HeldOut) -> float:
+    return held_out.loss if isinstance(held_out, HeldOut) else held_out

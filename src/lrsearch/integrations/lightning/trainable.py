@@ -17,6 +17,7 @@ from lrsearch.integrations.lightning.lanes import Untold, why_no_lanes
 from lrsearch.integrations.lightning.logged import Logged
 from lrsearch.integrations.lightning.package import progress_of
 from lrsearch.integrations.lightning.steps import Steps, loss_of
+from lrsearch.pytorch.held_out import GradMode
 from lrsearch.pytorch.lanes import TorchLanes
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
 from lrsearch.pytorch.trainable import EvaluatedTorchTrainable, TorchSnapshot, TorchTrainable
@@ -79,15 +80,24 @@ class LightningTrainable(TorchTrainable):
 
         With several processes it is the mean over them.
         """
-        if self._updates == 0:
-            # The modes are the user's: Lightning trains a module in the modes it has.
-            seed_everything(self._seed, self._batches.generators)
+        loss = super().step(lr)
+        self._count(self._updates)
+        return self._mean(loss)
+
+    def _begin(self) -> None:
+        """Start from known random states. The modes are the user's, as in Lightning."""
+        seed_everything(self._seed, self._batches.generators)
+
+    def _update_at(self, lr: float) -> float:
         self._set_lr(lr)
         self._clear_gradients()
         loss = self._steps(self._batches)
         self._clear_gradients()
-        self._count(self._updates + 1)
-        return self._mean(loss)
+        return loss
+
+    def _is_divergence(self, *arguments: Any) -> bool:
+        # One process alone cannot stop an exchange of several.
+        return self._trainer.world_size == 1 and super()._is_divergence(*arguments)
 
     def restore(self, snapshot: TorchSnapshot) -> None:
         """Return to ``snapshot``, bit for bit; it can be restored again."""
@@ -140,6 +150,10 @@ class LightningTrainable(TorchTrainable):
 
 class EvaluatedLightningTrainable(LightningTrainable, EvaluatedTorchTrainable):
     """A :class:`LightningTrainable` with the trainer's validation as its held-out loss."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._grad_mode = GradMode("validation_step", of_training=False)
 
     def evaluate(self) -> HeldOut:
         """Return the held-out loss in eval mode, every example weighing the same."""

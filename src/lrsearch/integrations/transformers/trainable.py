@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
+from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.transformers.kept import unwrapped
 from lrsearch.integrations.transformers.updates import Update, Updates
@@ -121,8 +122,11 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
         self._loaders = [trainer.get_eval_dataloader(name) for name in _eval_names(trainer)]
         self._held_out = BatchStream(self._held_out_batches, seed, name="eval_dataset")
 
-    def evaluate(self) -> float:
+    def evaluate(self) -> HeldOut:
         """Return the trainer's own evaluation loss; of several data sets, per example."""
+        return self._try_to_evaluate(self._measured)
+
+    def _measured(self) -> HeldOut:
         trainer = self._trainer
         random = read_random_state()
         total = weight = 0.0
@@ -139,7 +143,7 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
                     weight += found.num_samples
         finally:
             random.restore()
-        return self._ranks.mean(total / weight if weight else math.nan)
+        return HeldOut(self._ranks.mean(total / weight if weight else math.nan))
 
     def _held_out_batches(self) -> Iterator[Any]:
         return itertools.chain.from_iterable(self._loaders)

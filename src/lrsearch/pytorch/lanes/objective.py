@@ -104,7 +104,7 @@ class _LossModule(nn.Module):
         self.model = model
         self._compute_loss = compute_loss
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any) -> Tensor | None:
         return self._compute_loss(self.model, batch)
 
 
