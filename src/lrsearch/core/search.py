@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lrsearch.core.curve import Curve
-from lrsearch.core.grid import whole
 from lrsearch.core.lane import Lane, Probe, where
 from lrsearch.core.lockstep import try_together
 from lrsearch.core.outcome import Cost, Outcome
@@ -21,6 +20,7 @@ from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.stopping import Watch
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.trainable import Evaluable, ShortensEpochs, Shuffles, Trainable
+from lrsearch.core.validation import at_least, check_fields, maybe, seed
 from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Curves", "Method", "Observer", "Plan", "Probe", "Update", "run_search"]
@@ -50,8 +50,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         shape(self.schedule)
-        if self.train_steps is not None:
-            object.__setattr__(self, "train_steps", whole("train_steps", self.train_steps, 1))
+        check_fields(self, train_steps=maybe(at_least(1)), seed=seed)
 
 
 class Method(Protocol):

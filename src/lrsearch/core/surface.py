@@ -275,7 +275,7 @@ def resampled_best(
 
     Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979).
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed % 2**64)
     peaks = sorted({run.peak for run in runs})
     best = []
     for _ in range(draws):

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from lrsearch.core import grid
+from lrsearch.core import validation
 from lrsearch.core.search import Curves, Plan, Probe
 from lrsearch.core.suggest import Suggestion
 from lrsearch.errors import InvalidArgument
@@ -62,12 +63,12 @@ class Race:
     name: str = "race"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "budget", grid.positive("Race.budget", self.budget))
-        for bound in ("min_lr", "max_lr"):
-            if getattr(self, bound) is not None:
-                object.__setattr__(self, bound, grid.positive(bound, getattr(self, bound)))
-        if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
-            raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
+        low, high = validation.lr_bounds(self.min_lr, self.max_lr)
+        object.__setattr__(self, "min_lr", low)
+        object.__setattr__(self, "max_lr", high)
+        budget = partial(validation.positive, most=validation.MOST)
+        validation.check_fields(self, "Race.", budget=budget)
+        validation.check_fields(self, hand_over=validation.flag, name=validation.text)
 
     def next_probes(self, curves: Curves, plan: Plan) -> tuple[Probe, ...]:
         """Replay the race on the curves so far; return the first probes without a curve."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lrsearch.errors import During, InvalidArgument
+from lrsearch.errors import During, InvalidArgument, Words
 from lrsearch.pytorch.epochs import Epochs, tell_epoch
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 
-__all__ = ["BatchStream", "Position"]
+__all__ = ["NOTHING", "BatchStream", "Position"]
+
+NOTHING: Any = object()  # in the place of a batch where there is none
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class BatchStream:
     ) -> None:
         self._loader = loader
         self._seed = seed
-        self._name = name
+        self.name = name
         self._reading = During(f"reading a batch from {name}")
         self._iterator: Iterator[Any] | None = None
         self._number = self._index = 0
@@ -79,14 +81,14 @@ class BatchStream:
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
         batch = self._next_of_pass()
-        if batch is _NOTHING:
+        if batch is NOTHING:
             if self._index == 0:
-                raise _empty(self._name)
+                raise self.empty()
             self._iterator, self._index = None, 0
             self._number += self._most is None
             batch = self._next_of_pass()
-            if batch is _NOTHING:
-                raise _once(self._name)
+            if batch is NOTHING:
+                raise _once(self.name)
         return batch
 
     def group(self, size: int) -> Iterator[tuple[Any, bool]]:
@@ -98,7 +100,7 @@ class BatchStream:
         batch = self.next()
         for _ in range(size - 1):
             following = self._next_of_pass()
-            if following is _NOTHING:
+            if following is NOTHING:
                 break
             yield batch, False
             batch = following
@@ -112,27 +114,38 @@ class BatchStream:
         finally:
             self._epochs.restore()
 
-    def sample(self) -> Any:
-        """Return the batch that a pass begins with; the position stays."""
+    def first(self) -> Any:
+        """Return the batch that a pass begins with, or ``NOTHING``; the position stays."""
         position = self.position
         try:
-            return next(self.one_pass())
+            return next(self.one_pass(), NOTHING)
         finally:
             self.seek(position)
+
+    def sample(self) -> Any:
+        """Return the batch that a pass begins with; the position stays."""
+        batch = self.first()
+        if batch is NOTHING:
+            raise self.empty()
+        return batch
+
+    def empty(self) -> InvalidArgument:
+        """Return the error that there are no batches."""
+        return _empty(self.name)
 
     def close(self) -> None:
         """Forget the iterator, so that worker processes end."""
         self._iterator = None
 
     def _next_of_pass(self) -> Any:
-        """Return the next batch of this pass, ``_NOTHING`` when it is over."""
+        """Return the next batch of this pass, ``NOTHING`` when it is over."""
         if self._index == self._most:
-            return _NOTHING
+            return NOTHING
         with self._reading:
             if self._iterator is None:
                 self._iterator = self._begin_pass(skip=self._index)
-            batch = next(self._iterator, _NOTHING)
-        if batch is not _NOTHING:
+            batch = next(self._iterator, NOTHING)
+        if batch is not NOTHING:
             self._index += 1
         return batch
 
@@ -140,26 +153,30 @@ class BatchStream:
         before = read_random_state(self.generators)
         seed_everything(_mix(self._seed, self._number), self.generators)
         try:
-            iterator = _own_iterator(self._loader, self._number)
+            iterator = _own_iterator(self._loader, self._number, self.name)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.
-            first = next(iterator, _NOTHING)
+            first = next(iterator, NOTHING)
         finally:
             before.restore()
-        return iterator if first is _NOTHING else itertools.chain([first], iterator)
+        return iterator if first is NOTHING else itertools.chain([first], iterator)
 
 
-_NOTHING = object()
-
-
-def _own_iterator(loader: Iterable[Any] | Callable[[], Iterable[Any]], epoch: int) -> Iterator[Any]:
+def _own_iterator(
+    loader: Iterable[Any] | Callable[[], Iterable[Any]], epoch: int, name: str
+) -> Iterator[Any]:
     """Iterate anew, leaving alone the iterator that a loader keeps with its workers.
 
     A ``DataLoader`` with ``persistent_workers`` has one iterator for life and would start it
     again from the top: the user may be in the middle of it.
     """
-    iterable: Any = loader() if callable(loader) else loader
+    iterable: Any = loader
+    if callable(loader):
+        iterable = loader()
+        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+            got = Words(f"a function that returns a {type(iterable).__name__}")
+            raise InvalidArgument.of(name, got, "one that returns an iterable of batches")
     tell_epoch(iterable, epoch)
     if getattr(iterable, "persistent_workers", False) is not True:
         return iter(iterable)
@@ -176,8 +193,10 @@ def _mix(seed: int, number: int) -> int:
 
 
 def _checked_length(loader: object, name: str, may_be_empty: bool) -> int | None:
-    if isinstance(loader, (str, bytes, dict)) or not (
-        hasattr(loader, "__iter__") or hasattr(loader, "__getitem__") or callable(loader)
+    scalar = getattr(loader, "shape", None) == ()
+    if isinstance(loader, (str, bytes, bytearray, dict)) or not (
+        (not scalar and (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")))
+        or callable(loader)
     ):
         raise InvalidArgument.of(name, loader, "an iterable of batches, or a function making one")
     if hasattr(loader, "__next__"):
@@ -189,7 +208,7 @@ def _checked_length(loader: object, name: str, may_be_empty: bool) -> int | None
         )
     try:
         length = len(loader)  # type: ignore[arg-type]
-    except TypeError:
+    except Exception:  # streams say in many ways that they have no length
         return None
     if length == 0 and not may_be_empty:
         raise _empty(name)

@@ -27,7 +27,15 @@ from lrsearch.pytorch.exchange import Exchange
 from lrsearch.pytorch.interrupt import interrupt_later
 from lrsearch.pytorch.wrappers import Wrappers, WrapperState
 
-__all__ = ["ALONE", "Alone", "Ranks", "Together", "ranks_of"]
+__all__ = [
+    "ALONE",
+    "Alone",
+    "Ranks",
+    "Together",
+    "groups_in_words",
+    "name_of",
+    "ranks_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -307,6 +315,31 @@ def ranks_of(model: object) -> Iterator[Ranks]:
                 raise
     finally:
         exchange.close()
+
+
+def groups_in_words(optimizer: torch.optim.Optimizer) -> str:
+    """Describe the parameter groups: how many tensors each has, and its settings.
+
+    Learning rates are left out, since the search sets them, and tensors, which lie on another
+    device on every rank.
+    """
+    plain = (bool, int, float, str, tuple, type(None))
+    return "; ".join(
+        f"{len(group['params'])} tensors"
+        + "".join(
+            f", {name}={value!r}"
+            for name, value in sorted(group.items(), key=lambda item: str(item[0]))
+            if isinstance(value, plain) and name not in ("lr", "initial_lr")
+        )
+        for group in optimizer.param_groups
+    )
+
+
+def name_of(value: object) -> str:
+    """Return the name of a function, or of the class of anything else that is no plain value."""
+    if value is None or isinstance(value, torch.dtype):
+        return str(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _ratio(total: float, weight: float) -> float:

@@ -10,14 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.core.grid import whole
+from lrsearch.core.validation import whole
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
-from lrsearch.pytorch.batches import BatchStream, Position
-from lrsearch.pytorch.checks import check_model_and_optimizer, check_stateful, multipliers_of
-from lrsearch.pytorch.distributed import ALONE, Ranks
+from lrsearch.pytorch.batches import NOTHING, BatchStream, Position
+from lrsearch.pytorch.checks import (
+    check_loader,
+    check_loss,
+    check_model_and_optimizer,
+    check_scaler,
+    check_stateful,
+    multipliers_of,
+)
+from lrsearch.pytorch.distributed import ALONE, Ranks, groups_in_words, name_of
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
-from lrsearch.pytorch.loss import ComputeLoss, batch_size, default_loss, to_device
+from lrsearch.pytorch.loss import ComputeLoss, PairLoss, batch_size, default_loss, to_device
 from lrsearch.pytorch.modes import evaluating, start_training
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import Place, check_place
@@ -26,6 +33,7 @@ from lrsearch.pytorch.wrappers import WrapperState
 
 __all__ = ["EvaluatedTorchTrainable", "TorchSnapshot", "TorchTrainable", "torch_trainable"]
 
+_AUTOCAST = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 _PASSES = 1_000_000  # more passes over the data than a search makes in one order
 
 
@@ -73,6 +81,9 @@ class TorchTrainable:
         ranks: Ranks = ALONE,
     ) -> None:
         check_model_and_optimizer(model, optimizer)
+        check_loss(loss_fn, compute_loss, train_loader)
+        check_loader("train_loader", train_loader)
+        check_scaler(grad_scaler)
         check_stateful(stateful)
         check_place(snapshot_to)
         self._model = model
@@ -89,6 +100,7 @@ class TorchTrainable:
         self._updates = 0
         self._batches = BatchStream(train_loader, ranks.seed(seed, generators_of(train_loader)))
         self._held_out: BatchStream | None = None
+        self._unseen: BatchStream | None = None  # held-out batches, until one was looked at
         self._no_lanes = "vectorise=False" if vectorise is False else ranks.why_no_lanes
         self._choice = Choice(self._recipe, self._trial, always=vectorise is True)
         self._device = next(p for group in optimizer.param_groups for p in group["params"]).device
@@ -103,8 +115,17 @@ class TorchTrainable:
             scaler=grad_scaler,
             ranks=ranks,
         )
-        self._accumulate = int(accumulate)
-        ranks.check_same(accumulate=self._accumulate, clipping=self._clipping)
+        self._accumulate = whole("accumulate", accumulate, 1)
+        ranks.check_same(
+            optimizer=Words(type(optimizer).__name__),
+            **{"optimizer.param_groups": Words(groups_in_words(optimizer))},
+            loss_fn=Words(name_of(loss_fn)),
+            compute_loss=Words(name_of(compute_loss)),
+            accumulate=self._accumulate,
+            clipping=self._clipping,
+            autocast=Words(name_of(autocast)),
+            grad_scaler=Words(name_of(grad_scaler)),
+        )
         lengths = (n for n in ranks.gather(self._batches.length) if n is not None)
         length = min(lengths, default=None)
         # Batches left over at the end of a pass make an update too.
@@ -190,8 +211,20 @@ class TorchTrainable:
 
     def _begin(self) -> None:
         """Start from known random states, and in training mode as any training loop would."""
+        self._check_held_out()
         seed_everything(self._seed, self._batches.generators)
         start_training(self._model, self._optimizer)
+
+    def _check_held_out(self) -> None:
+        """Look at the first held-out batch: an hour of training later is too late to refuse it."""
+        held_out, self._unseen = self._unseen, None
+        if held_out is None:
+            return
+        first = held_out.first()
+        if not any(self._ranks.gather(first is not NOTHING)):
+            raise held_out.empty()
+        if first is not NOTHING and isinstance(self._compute_loss, PairLoss):
+            self._compute_loss.check(first, held_out.name)
 
     def _set_lr(self, lr: float) -> None:
         for group, multiplier in zip(self._optimizer.param_groups, self.multipliers, strict=True):
@@ -223,13 +256,16 @@ class EvaluatedTorchTrainable(TorchTrainable):
         **options: Any,
     ) -> None:
         super().__init__(model, optimizer, loss_fn, train_loader, seed=seed, **options)
+        check_loader("val_loader", val_loader)
         ranks: Ranks = options.get("ranks", ALONE)
         self._held_out: BatchStream = BatchStream(
             val_loader, ranks.seed(seed, generators_of(val_loader)), "val_loader", ranks.many
         )
+        self._unseen = self._held_out
 
     def evaluate(self) -> float:
         """Return the held-out loss in eval mode, every example weighing the same."""
+        self._check_held_out()
         random = read_random_state(self._held_out.generators)
         total = weight = 0.0
         try:
@@ -260,10 +296,16 @@ def _autocast(
 ) -> Callable[[], AbstractContextManager[Any]]:
     if autocast is None:
         return nullcontext
-    if isinstance(autocast, torch.dtype):
+    if isinstance(autocast, torch.dtype) and autocast in _AUTOCAST:
         return lambda: torch.autocast(device.type, dtype=autocast)
-    if callable(autocast):
-        return autocast
+    try:
+        if hasattr(autocast(), "__enter__"):  # type: ignore[operator]
+            return autocast  # type: ignore[return-value]
+    except TypeError:  # not to be called like this
+        pass
     raise InvalidArgument.of(
-        "autocast", autocast, "a dtype such as torch.bfloat16, or a function making a context"
+        "autocast",
+        autocast,
+        "a dtype such as torch.bfloat16, or a function making a context",
+        "For example: lambda: torch.autocast('cuda', torch.bfloat16).",
     )
