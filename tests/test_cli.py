@@ -256,7 +256,7 @@ class TestOptions:
 STREAMS = """
 import atexit, os, subprocess, sys
 sys.path.insert(0, os.path.dirname(__file__))
-from user_training import make as plain
+from user_training import parts as plain
 
 def by_child():
     subprocess.run(["echo", "from a child"]); return plain()
@@ -318,26 +318,26 @@ class TestStreams:
         assert "FOUND" in done.stdout
 
     def test_standard_error_may_be_closed_from_the_start(self, folder: Path) -> None:
-        done = piped("$L find user_training.py:make --json 2>&-", cwd=folder)
+        done = piped("$L find user_training.py:as_tuple --json 2>&-", cwd=folder)
         assert json.loads(done.stdout)["status"] == "FOUND"
 
     @pytest.mark.parametrize(
         ("command", "code", "words"),
         [
-            ("$L find user_training.py:make >/dev/full", 1, "No space left on device"),
-            ("$L find user_training.py:make --json >/dev/full", 1, "No space left on device"),
+            ("$L find user_training.py:as_tuple >/dev/full", 1, "No space left on device"),
+            ("$L find user_training.py:as_tuple --json >/dev/full", 1, "No space left on device"),
             ("$L --help >/dev/full", 1, "No space left on device"),
-            ("$L find user_training.py:make --json >&-", 1, "it is closed"),
-            ("$L find user_training.py:make --json | true", 1, ""),
-            ("$L find user_training.py:make | true", 1, ""),
-            ("$L find user_training.py:make --seed $((2**62))9999", 2, "seed: got"),
+            ("$L find user_training.py:as_tuple --json >&-", 1, "it is closed"),
+            ("$L find user_training.py:as_tuple --json | true", 1, ""),
+            ("$L find user_training.py:as_tuple | true", 1, ""),
+            ("$L find user_training.py:as_tuple --seed $((2**62))9999", 2, "seed: got"),
         ],
     )
     def test_output_that_nobody_takes_ends_with_one_line(
         self, command: str, code: int, words: str, folder: Path
     ) -> None:
         done = piped(command, cwd=folder)
-        said = done.stderr.replace("printed by the factory\n", "")
+        said = done.stderr
         assert done.returncode == code
         assert "Traceback" not in said
         assert words in said
@@ -359,11 +359,12 @@ class TestStreams:
 
         slow = """
 import time
-from user_training import make as plain
+from user_training import parts as plain
 def make():
     def loss(model, batch):
         time.sleep(0.05); x, y = batch; return ((model(x) - y) ** 2).mean()
-    return {**plain(), "compute_loss": loss, "loss_fn": None}
+    model, optimizer, _, loader = plain()
+    return {"model": model, "optimizer": optimizer, "train_loader": loader, "compute_loss": loss}
 """
         (folder / "slow.py").write_text(slow, "utf-8")
         for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):

@@ -215,6 +215,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the entry point of the ``lrsearch`` script."""
     run = _Run(own=args is None)
     if run.own:
+        _open_streams()
         signal.signal(signal.SIGTERM, _terminate(os.getpid()))
         if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot write is described
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -224,7 +225,7 @@ def main(args: Sequence[str] | None = None) -> None:
         _say(error)
         code = _LOST if isinstance(error, _OutputLostError) else _USAGE
     except (click.Abort, KeyboardInterrupt) as error:
-        ended = isinstance(error, _TerminatedError)
+        ended = isinstance(error.__cause__ or error, _TerminatedError)  # click makes it an Abort
         _say("\nTerminated." if ended else "\nInterrupted.")
         code = _TERMINATED if ended else _INTERRUPTED
     except (LRSearchError, ImportError) as error:
@@ -249,6 +250,14 @@ def _terminate(owner: int) -> Callable[[int, object], None]:
         os.kill(os.getpid(), number)
 
     return handler
+
+
+def _open_streams() -> None:
+    """Let no file that is opened later get the number of a standard stream that is closed."""
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
 
 
 def _say(what: object) -> None:

@@ -32,9 +32,9 @@ __all__ = [
     "Alone",
     "Ranks",
     "Together",
-    "groups_in_words",
     "name_of",
     "ranks_of",
+    "settings_of",
 ]
 
 _log = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ class Together:
         self._rank = dist.get_rank()
         self._told = False  # whether the others know that this process stops
         self._updating = False
+        self._exchanging = False  # whether the others may wait for gradients of this process
         self._spare: Any = _NO_BATCH
         self.leads = self._rank == wrappers.ranks[0]
         self.why_no_lanes = (
@@ -154,7 +155,7 @@ class Together:
         own = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
         everybody = self.gather(own)
         for name in own:
-            values = [theirs[name] for theirs in everybody]
+            values = [theirs.get(name, "nothing") for theirs in everybody]
             if len(set(values)) > 1:
                 pairs = zip(self._wrappers.ranks, values, strict=True)
                 said = ", ".join(f"{value} on rank {rank}" for rank, value in pairs)
@@ -181,14 +182,27 @@ class Together:
         for number, batch in enumerate(batches[:fewest], start=1):
             yield batch, number == fewest
 
-    def micro_batch(self, last: bool) -> AbstractContextManager[None]:
-        """Return a context in which gradients are exchanged if this is the ``last`` of a group."""
-        return self._wrappers.micro_batch(last)
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Return a context in which gradients are exchanged if this is the ``last`` of a group.
+
+        The others wait for them in their backward pass: one that fails here gives them zeros, so
+        that they come to the next meeting, and hear of it.
+        """
+        self._exchanging = False
+        with self._wrappers.micro_batch(last):
+            try:
+                yield
+            except BaseException:
+                if self._exchanging:
+                    self._wrappers.finish_exchange()
+                raise
 
     def ready(self, last: bool) -> None:
         """Go on when all can make the backward pass, if they meet in it."""
         if last or self._wrappers.shards:
             self._meet()
+        self._exchanging = last
 
     def mean(self, loss: float) -> float:
         """Return the mean of everybody's loss, bit for bit the same everywhere."""
@@ -317,22 +331,23 @@ def ranks_of(model: object) -> Iterator[Ranks]:
         exchange.close()
 
 
-def groups_in_words(optimizer: torch.optim.Optimizer) -> str:
-    """Describe the parameter groups: how many tensors each has, and its settings.
+def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """Describe an optimizer, by where each setting is found.
 
     Learning rates are left out, since the search sets them, and tensors, which lie on another
     device on every rank.
     """
-    plain = (bool, int, float, str, tuple, type(None))
-    return "; ".join(
-        f"{len(group['params'])} tensors"
-        + "".join(
-            f", {name}={value!r}"
-            for name, value in sorted(group.items(), key=lambda item: str(item[0]))
-            if isinstance(value, plain) and name not in ("lr", "initial_lr")
-        )
-        for group in optimizer.param_groups
-    )
+    sizes = ", ".join(str(len(group["params"])) for group in optimizer.param_groups)
+    found: dict[str, object] = {
+        "optimizer": Words(type(optimizer).__name__),
+        "optimizer.param_groups": Words(f"groups of {sizes} tensors"),
+    }
+    for index, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            plain = value is None or isinstance(value, (bool, int, float, str, tuple))
+            if plain and name not in ("lr", "initial_lr"):
+                found[f"optimizer.param_groups[{index}][{name!r}]"] = value
+    return found
 
 
 def name_of(value: object) -> str:

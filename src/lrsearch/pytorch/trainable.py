@@ -22,7 +22,7 @@ from lrsearch.pytorch.checks import (
     check_stateful,
     multipliers_of,
 )
-from lrsearch.pytorch.distributed import ALONE, Ranks, groups_in_words, name_of
+from lrsearch.pytorch.distributed import ALONE, Ranks, name_of, settings_of
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
 from lrsearch.pytorch.loss import ComputeLoss, PairLoss, batch_size, default_loss, to_device
 from lrsearch.pytorch.modes import evaluating, start_training
@@ -117,8 +117,7 @@ class TorchTrainable:
         )
         self._accumulate = whole("accumulate", accumulate, 1)
         ranks.check_same(
-            optimizer=Words(type(optimizer).__name__),
-            **{"optimizer.param_groups": Words(groups_in_words(optimizer))},
+            **settings_of(optimizer),
             loss_fn=Words(name_of(loss_fn)),
             compute_loss=Words(name_of(compute_loss)),
             accumulate=self._accumulate,
