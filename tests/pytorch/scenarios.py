@@ -221,7 +221,12 @@ def held_out_nan(rank: int, world: int, method: str) -> tuple[str, str]:
 def _waiting(search: Callable[[], Any]) -> tuple[str, str]:
     """What a search says on standard error and raises, where waiting is short."""
     said = io.StringIO()
-    for name, seconds in (("_NOTICE", 1.0), ("_COMING", 4.0), ("_LIMIT", 5.0)):
+    for name, seconds in (
+        ("_LATE", 1.0),
+        ("_NOTICE", 1.0),
+        ("_COMING", 4.0),
+        ("_LIMIT", 5.0),
+    ):
         setattr(exchange, name, timedelta(seconds=seconds))
     with contextlib.redirect_stderr(said):
         try:

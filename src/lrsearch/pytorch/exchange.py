@@ -28,7 +28,8 @@ _T = TypeVar("_T")
 _LIMIT = timedelta(minutes=30)  # for an answer; torch's own for such groups
 _COMING = timedelta(minutes=10)  # for all to come; torch's own for groups of GPUs
 _CONNECTING = timedelta(minutes=1)  # for those who have come
-_NOTICE = timedelta(seconds=15)  # of waiting, before the first word about it
+_LATE = timedelta(seconds=5)  # of waiting for some to come, before the first word about it
+_NOTICE = timedelta(seconds=15)  # ... and for an answer
 _ANSWER = timedelta(seconds=1)  # for the others who wait to say so too
 _LOOK = 0.05  # seconds between two looks at who has come
 
@@ -106,7 +107,7 @@ class Exchange:
                     tuple(missing),
                 )
             self._check_nobody_left()
-            if waited > _NOTICE and not said:
+            if waited > _LATE and not said:
                 said = True
                 _say(
                     f"lrsearch: rank {self._rank} waits for {_names(missing)} to search with it. "

@@ -9,7 +9,7 @@ a new one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -187,7 +187,7 @@ class Wrappers:
 
 
 @contextmanager
-def _without_hooks(tensors: list[Tensor]) -> Iterator[None]:
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Let a backward pass call nobody's hooks on tensors: one of them may be what failed."""
     names = ("_backward_hooks", "_post_accumulate_grad_hooks")
     found = [hooks for tensor in tensors for name in names if (hooks := getattr(tensor, name))]
