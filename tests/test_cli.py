@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,6 +45,10 @@ def flat():
 
 def wide():
     return {**make(), "method": "sweep", "train_steps": 5, "min_lr": 1e-4, "max_lr": 1e-2}
+
+def settings():
+    import lrsearch
+    return {**make(), "method": lrsearch.RangeTest(steps=30)}
 
 def raises():
     raise ValueError("no [data] today")
@@ -208,6 +213,180 @@ def make():
             assert process.stderr.read().strip() == "Interrupted."
 
 
+class TestOptions:
+    """Every argument of find_lr that is a plain value can be given here."""
+
+    def test_the_words_that_are_allowed_are_those_of_find_lr(self) -> None:
+        from lrsearch import cli, find
+        from lrsearch.core.schedule import SHAPES
+        from lrsearch.pytorch.store import PLACES
+
+        assert ("auto", *find._METHODS) == cli._METHODS
+        assert tuple(SHAPES) == cli._SCHEDULES
+        options = {option.name: option for option in cli.find.params}
+        assert tuple(options["snapshot_to"].type.choices) == PLACES  # type: ignore[attr-defined]
+
+    def test_a_race_with_its_budget_and_bounds(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--method", "race", "--train-steps", 40, "--budget", 0.5, "--max-lr", 0.05]
+        run("find", f"{factory}:make", *options, "--json")
+        read = json.loads(capsys.readouterr().out)
+        assert read["settings"]["method"] == "race"
+        assert "budget=0.5" in read["settings"]["method_settings"]
+        assert "max_lr=0.05" in read["settings"]["method_settings"]
+
+    def test_bounds_go_into_the_settings_that_the_factory_gave(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run("find", f"{factory}:settings", "--min-lr", 1e-4, "--json")
+        read = json.loads(capsys.readouterr().out)
+        assert "steps=30, min_lr=0.0001" in read["settings"]["method_settings"]
+
+    def test_how_updates_are_made(
+        self, factory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--accumulate", 2, "--clip-grad-norm", 1.0, "--clip-grad-value", 0.5]
+        options += ["--autocast", "bfloat16", "--snapshot-to", "cpu", "--no-progress"]
+        assert run("find", f"{factory}:make", *options, "--out", tmp_path, "--report") == 0
+        capsys.readouterr()
+        assert (tmp_path / "make.html").is_file()
+
+
+STREAMS = """
+import atexit, os, subprocess, sys
+sys.path.insert(0, os.path.dirname(__file__))
+from user_training import parts as plain
+
+def by_child():
+    subprocess.run(["echo", "from a child"]); return plain()
+def by_c():
+    os.write(1, b"from C\\n"); return plain()
+def at_exit():
+    atexit.register(print, "bye"); atexit.register(os.write, 1, b"bye"); return plain()
+def kept():
+    sys.__stdout__.write("from a logger\\n"); return plain()
+def later():
+    subprocess.Popen(["sh", "-c", "sleep 0.2; echo late"]); return plain()
+class Silent:
+    def write(self, text): return len(text)
+    def flush(self): pass
+def without_isatty():
+    sys.stderr = Silent(); return plain()
+def closed():
+    sys.stderr.close(); return plain()
+def broken_backend():
+    os.environ["MPLBACKEND"] = "nonsense"; return plain()
+"""
+
+
+def piped(script: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A shell's command, in which ``$L`` is the command line."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "L": f"{sys.executable} -m lrsearch"}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="streams as POSIX has them")
+class TestStreams:
+    @pytest.fixture
+    def folder(self, factory: Path) -> Path:
+        (factory.parent / "streams.py").write_text(STREAMS, "utf-8")
+        return factory.parent
+
+    @pytest.mark.parametrize(
+        "name", ["by_child", "by_c", "at_exit", "kept", "later", "without_isatty", "closed"]
+    )
+    def test_json_is_alone_whoever_prints(self, name: str, folder: Path) -> None:
+        done = piped(f"$L find streams.py:{name} --json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["status"] == "FOUND"
+        if name == "at_exit":
+            assert done.stderr.endswith("byebye\n")
+
+    @pytest.mark.parametrize("name", ["without_isatty", "closed"])
+    def test_standard_error_may_be_anything(self, name: str, folder: Path) -> None:
+        done = piped(f"$L find streams.py:{name}", cwd=folder)
+        assert done.returncode == 0
+        assert "FOUND" in done.stdout
+
+    def test_standard_error_may_be_closed_from_the_start(self, folder: Path) -> None:
+        done = piped("$L find user_training.py:as_tuple --json 2>&-", cwd=folder)
+        assert json.loads(done.stdout)["status"] == "FOUND"
+
+    @pytest.mark.parametrize(
+        ("command", "code", "words"),
+        [
+            ("$L find user_training.py:as_tuple >/dev/full", 1, "No space left on device"),
+            ("$L find user_training.py:as_tuple --json >/dev/full", 1, "No space left on device"),
+            ("$L --help >/dev/full", 1, "No space left on device"),
+            ("$L find user_training.py:as_tuple --json >&-", 1, "it is closed"),
+            ("$L find user_training.py:as_tuple --json | true", 1, ""),
+            ("$L find user_training.py:as_tuple | true", 1, ""),
+            ("$L find user_training.py:as_tuple --seed $((2**62))9999", 2, "seed: got"),
+        ],
+    )
+    def test_output_that_nobody_takes_ends_with_one_line(
+        self, command: str, code: int, words: str, folder: Path
+    ) -> None:
+        done = piped(command, cwd=folder)
+        said = done.stderr
+        assert done.returncode == code
+        assert "Traceback" not in said
+        assert words in said
+        assert len(said.splitlines()) == bool(words)
+
+    def test_a_broken_backend_for_windows_does_not_matter(self, folder: Path) -> None:
+        done = piped("$L find streams.py:broken_backend --out o", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "o" / "broken_backend.png").is_file()
+
+    def test_help_explains_the_commands_without_docstrings(self, folder: Path) -> None:
+        plain = piped("$L --help; $L find --help", cwd=folder)
+        stripped = piped("export PYTHONOPTIMIZE=2; $L --help; $L find --help", cwd=folder)
+        assert "Find the learning rate of your own training" in stripped.stdout
+        assert stripped.stdout == plain.stdout
+
+    def test_the_cursor_is_there_after_sigterm_and_after_sigkill(self, folder: Path) -> None:
+        import pty
+
+        slow = """
+import time
+from user_training import parts as plain
+def make():
+    def loss(model, batch):
+        time.sleep(0.05); x, y = batch; return ((model(x) - y) ** 2).mean()
+    model, optimizer, _, loader = plain()
+    return {"model": model, "optimizer": optimizer, "train_loader": loader, "compute_loss": loss}
+"""
+        (folder / "slow.py").write_text(slow, "utf-8")
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+            ours, theirs = pty.openpty()
+            words = [sys.executable, "-m", "lrsearch", "find", "slow.py:make"]
+            process = subprocess.Popen(
+                words, stderr=theirs, stdout=subprocess.DEVNULL, cwd=folder, close_fds=True
+            )
+            shown = b""
+            while b"lane" not in shown:
+                shown += os.read(ours, 1000)
+            process.send_signal(number)
+            assert process.wait(60) == code
+            os.set_blocking(ours, False)
+            with contextlib.suppress(OSError):
+                while more := os.read(ours, 1000):
+                    shown += more
+            os.close(ours)
+            os.close(theirs)
+            assert b"\x1b[?25l" not in shown  # the cursor was never hidden
+
+
 class TestBadFactories:
     @pytest.mark.parametrize(
         ("name", "words"),
@@ -289,8 +468,19 @@ class TestBadFactories:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (["--method", "magic"], "method: got 'magic'"),
-            (["--schedule", "magic"], "schedule: got 'magic'"),
+            (
+                ["--method", "magic"],
+                "'magic' is not one of 'auto', 'range', 'ladder', 'race', 'sweep'",
+            ),
+            (["--schedule", "magic"], "'magic' is not one of 'constant', 'linear', 'cosine'"),
+            (["--autocast", "int8"], "'int8' is not one of 'bfloat16', 'float16'"),
+            (["--seed", str(2**70)], "seed: got 1180591620717411303424"),
+            (["--budget", "-1"], "Race.budget: got -1.0"),
+            (["--budget", "1", "--steps", "20"], "--steps is for the range test and --budget for"),
+            (["--method", "sweep", "--budget", "1"], "--budget is for the race"),
+            (["--accumulate", "0"], "accumulate: got 0"),
+            (["--clip-grad-norm", "nan"], "clip_grad_norm: got nan"),
+            (["--report"], "--report needs a folder"),
             (["--steps", "3"], "steps: got 3"),
             (["--min-lr", "-1"], "min_lr: got -1.0"),
             (["--train-steps", "0"], "train_steps: got 0"),
@@ -348,6 +538,16 @@ class TestOut:
         assert "No space left on device" in capsys.readouterr().err
         assert (out / "make.png").read_bytes() == b"old"
         assert sorted(path.name for path in out.iterdir()) == ["make.json", "make.png"]
+
+    def test_the_answer_is_printed_before_its_files_are_written(
+        self, factory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out"
+        (out / "make.png").mkdir(parents=True)
+        assert run("find", f"{factory}:make", "--out", out, "--json") == 2
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["status"] == "FOUND"
+        assert "make.png" in captured.err
 
 
 class TestPlotAndReport:

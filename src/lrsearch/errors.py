@@ -191,5 +191,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _short(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a stranger's class, or a number of too many digits, may raise
+        text = f"a {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

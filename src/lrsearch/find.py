@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method, Plan, run_search
 from lrsearch.core.trainable import Trainable
+from lrsearch.core.validation import Check, at_least, checked, flag, maybe, one_of, positive, text
+from lrsearch.core.validation import seed as seed_of
 from lrsearch.errors import InvalidArgument, MissingDependency, NoLearningRateFound
 from lrsearch.hand_over import HandOver
 from lrsearch.methods.ladder import Ladder
@@ -22,7 +24,18 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["find_lr", "search"]
+__all__ = ["check_options", "find_lr", "search"]
+
+# How the arguments that all front doors share are checked.
+_OPTIONS: dict[str, Check] = {
+    "train_steps": maybe(at_least(1)),
+    "seed": seed_of,
+    "progress": flag,
+    "throw": flag,
+    "vectorise": maybe(flag),
+    "validate": flag,
+    "monitor": maybe(text),
+}
 
 _METHODS: dict[str, Callable[..., Method]] = {
     "range": RangeTest,
@@ -147,13 +160,6 @@ def find_lr(
         >>> result.status.name
         'FOUND'
     """
-    chosen = _method(
-        method,
-        train_steps,
-        low=_either("min_lr", min_lr, "start_lr", start_lr),
-        high=_either("max_lr", max_lr, "end_lr", end_lr),
-    )
-    run = {"method": chosen, "train_steps": train_steps, "schedule": schedule, "seed": seed}
     try:
         from lrsearch.pytorch.advice import advised
         from lrsearch.pytorch.distributed import ranks_of
@@ -162,8 +168,18 @@ def find_lr(
         raise MissingDependency(
             "find_lr needs PyTorch: pip install 'lrsearch[torch]', or your own build of it."
         ) from error
+    # Whatever is refused on one rank is refused in here, where the others hear of it.
     with advised(), ranks_of(model) as ranks:
-        ranks.check_same(**run)
+        usual = checked(
+            _OPTIONS, train_steps=train_steps, seed=seed, progress=progress, throw=throw
+        )
+        chosen = _method(
+            method,
+            train_steps,
+            low=_either("min_lr", min_lr, "start_lr", start_lr),
+            high=_either("max_lr", max_lr, "end_lr", end_lr),
+        )
+        ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
         trainable = torch_trainable(
             model,
             optimizer,
@@ -183,10 +199,10 @@ def find_lr(
             grad_scaler=grad_scaler,
             stateful=stateful,
             snapshot_to=snapshot_to,
-            seed=seed,
+            seed=usual["seed"],
             ranks=ranks,
         )
-        return search(trainable, **run, progress=progress, throw=throw)  # type: ignore[arg-type]
+        return search(trainable, method=chosen, schedule=schedule, **usual)
 
 
 def search(
@@ -215,6 +231,11 @@ def search(
     Raises:
         NoLearningRateFound: the search has no answer and ``throw`` is true.
     """
+    needed = ("step", "snapshot", "restore")
+    if isinstance(trainable, type) or not all(callable(getattr(trainable, n, 0)) for n in needed):
+        expected = "an object with step(lr), snapshot() and restore(snapshot)"
+        raise InvalidArgument.of("trainable", trainable, expected)
+    checked(_OPTIONS, progress=progress, throw=throw)
     chosen = _method(method, train_steps)
     plan = Plan(
         train_steps=train_steps,
@@ -234,6 +255,16 @@ def search(
     return result
 
 
+def check_options(method: object, **given: object) -> dict[str, Any]:
+    """Return arguments that the front doors share, checked; ``method`` is only looked at.
+
+    Raises:
+        InvalidArgument: one of them cannot be used.
+    """
+    _method(method, 1)  # type: ignore[arg-type]
+    return checked(_OPTIONS, **given)
+
+
 def _method(
     method: str | Method,
     train_steps: int | None,
@@ -246,11 +277,8 @@ def _method(
     }
     if isinstance(method, str):
         automatic = "range" if train_steps is None else "race"
-        name = automatic if method == "auto" else method
-        if name not in _METHODS:
-            names = ", ".join(repr(word) for word in ("auto", *_METHODS))
-            raise InvalidArgument.of("method", method, f"one of {names}, or a settings object")
-        return _METHODS[name](**bounds)
+        name = one_of(("auto", *_METHODS), ", or a settings object")("method", method)
+        return _METHODS[automatic if name == "auto" else name](**bounds)
     if not callable(getattr(method, "search", None)) or isinstance(method, type):
         raise InvalidArgument.of("method", method, "a name or a settings object like RangeTest()")
     if bounds:
@@ -276,4 +304,4 @@ def _expected(method: Method, train_steps: int | None, schedule: str | Shape) ->
 def _either(name: str, value: float | None, alias: str, other: float | None) -> float | None:
     if value is not None and other is not None:
         raise InvalidArgument(f"{alias} means {name}: give one of them.")
-    return other if value is None else value
+    return maybe(positive)(alias, other) if value is None else value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsearch.core import serialize
 from lrsearch.core.outcome import Outcome
+from lrsearch.core.validation import file_path
 from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFound, Words
 from lrsearch.hand_over import Continued, HandOver
 
@@ -163,15 +164,17 @@ class Result(Outcome):
 
         Raises:
             InvalidResultFile: the file is missing, damaged, or of a newer version.
+            InvalidArgument: no file can have that name.
         """
+        file = file_path("path", path)
         try:
-            content = Path(path).read_bytes()
+            content = file.read_bytes()
         except OSError as error:
-            raise InvalidResultFile(f"{os.fspath(path)}: {error.strerror or error}.") from error
+            raise InvalidResultFile(f"{file}: {error.strerror or error}.") from error
         try:
             return cls.from_outcome(serialize.from_json(content))
         except InvalidResultFile as error:
-            raise InvalidResultFile(f"{os.fspath(path)}: {error}") from error
+            raise InvalidResultFile(f"{file}: {error}") from error
 
     def _lrs_for(self, optimizer: Optimizer) -> tuple[float, ...]:
         if not self.status.found:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import math
@@ -19,18 +20,20 @@ from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.outcome import Cost, Outcome, Status
 from lrsearch.core.search import Plan, run_search
 from lrsearch.core.serialize import FORMAT, FORMAT_VERSION, from_json, to_json, write_atomically
-from lrsearch.errors import InvalidResultFile
+from lrsearch.errors import InvalidArgument, InvalidResultFile
 from lrsearch.methods.range_test import RangeTest
+from lrsearch.result import Result
 from tests.core.toys import Quadratic
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
+rates = st.floats(0.0, exclude_min=True, allow_infinity=False)
 counts = st.integers(0, 2**53 - 1)
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 
 
 @st.composite
 def curves(draw: st.DrawFn) -> Curve:
-    points = draw(st.lists(st.tuples(numbers, numbers), max_size=8))
+    points = draw(st.lists(st.tuples(st.just(0.0) | rates, numbers), max_size=8))
     pairs = st.lists(st.tuples(counts, numbers), max_size=3)
     return Curve(
         [lr for lr, _ in points],
@@ -41,7 +44,17 @@ def curves(draw: st.DrawFn) -> Curve:
     )
 
 
-outcomes = st.builds(
+@st.composite
+def outcomes_of_any_kind(draw: st.DrawFn) -> Outcome:
+    outcome = draw(any_outcomes)
+    if not outcome.status.found:
+        return outcome
+    low, lr, high = sorted(draw(st.tuples(rates, rates, rates)))
+    return dataclasses.replace(outcome, low=low, lr=lr, high=high)
+
+
+outcomes = outcomes_of_any_kind()
+any_outcomes = st.builds(
     Outcome,
     lr=numbers,
     low=numbers,
@@ -62,7 +75,7 @@ outcomes = st.builds(
         ),
         max_size=3,
     ),
-    multipliers=st.lists(numbers, min_size=1, max_size=3).map(tuple),
+    multipliers=st.lists(rates, min_size=1, max_size=3).map(tuple),
     spread=st.none() | numbers,
     noise=st.none() | numbers,
     correction=st.none() | numbers,
@@ -304,3 +317,101 @@ def test_a_disk_that_is_full_keeps_the_old_file_and_leaves_nothing_else(
     )
     assert run.stdout.split() == ["OSError", str(errno.EFBIG)]
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"] * there_before
+
+
+def write(target: Path, text: str = "new") -> None:
+    write_atomically(target, lambda path: path.write_text(text))
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pipes of POSIX")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
+def test_a_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
+    target = tmp_path / "r.json"
+    target.write_text("old")
+    target.chmod(mode)
+    write(target)
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@posix
+def test_the_umask_is_not_touched_even_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "umask")
+    write(tmp_path / "r.json")
+
+
+@posix
+def test_a_link_is_written_through_and_stays(tmp_path: Path) -> None:
+    behind, link, twin = (tmp_path / name for name in ("behind.json", "link.json", "twin.json"))
+    link.symlink_to(behind)  # leads nowhere yet
+    write(link)
+    assert behind.read_text() == "new"
+    twin.hardlink_to(behind)
+    write(twin, "newer")
+    assert behind.read_text() == link.read_text() == "newer"
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "behind.json", "link.json", "twin.json"
+    ]  # fmt: skip
+
+
+@posix
+def test_a_device_stays_a_device() -> None:
+    before = Path(os.devnull).stat()
+    write(Path(os.devnull))
+    after = Path(os.devnull).stat()
+    assert stat.S_ISCHR(after.st_mode)
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    with pytest.raises(OSError, match="No space left"):
+        write(Path("/dev/full"))
+
+
+@posix
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe)
+    assert os.read(reader, 100) == b"new"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    readable, writable = os.pipe()
+    write(Path(f"/dev/fd/{writable}"))
+    assert os.read(readable, 100) == b"new"
+    os.close(readable)
+    os.close(writable)
+
+
+@posix
+@pytest.mark.parametrize("kind", ["device", "link"])
+def test_an_error_before_a_special_file_is_reached_leaves_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "r.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
+
+    def fail(path: Path) -> None:
+        path.write_text("hal")
+        raise OSError("disk on fire")
+
+    with pytest.raises(OSError, match="on fire"):
+        write_atomically(os.devnull if kind == "device" else tmp_path / "link.json", fail)
+    assert (tmp_path / "r.json").read_text() == "old"
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [b"r.json", "a\0b", "", 3, None, "\ud800.json"])
+def test_a_path_that_no_file_can_have_is_refused_by_name(bad: Any) -> None:
+    result = Result.from_outcome(from_json(BLANK))
+    for call in (result.to_json, result.plot, result.report, Result.from_json):
+        if bad is None and call in (result.to_json, result.plot):
+            continue
+        with pytest.raises(InvalidArgument, match=r"^path: got"):
+            call(bad)

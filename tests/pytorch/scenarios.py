@@ -5,8 +5,11 @@ Every function runs on each rank and returns plain values; the tests compare the
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -22,7 +25,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 import lrsearch
 from lrsearch.core.search import Plan, Update, run_search
-from lrsearch.pytorch import distributed
+from lrsearch.pytorch import distributed, exchange
 from lrsearch.pytorch.distributed import ranks_of
 from lrsearch.pytorch.trainable import torch_trainable
 from tests.pytorch.fingerprint import fingerprint
@@ -177,6 +180,102 @@ def settings_differ(rank: int, world: int) -> str:
     return "nothing was said"
 
 
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "optimizer": {"optimizers": (adam, lambda m: torch.optim.SGD(m.parameters(), lr=0.1))},
+    "optimizer.param_groups[0]['eps']": {
+        "optimizers": (adam, lambda m: torch.optim.Adam(m.parameters(), lr=0.1, eps=1e-3))
+    },
+    "optimizer.param_groups": {
+        "optimizers": (adam, lambda m: torch.optim.Adam([{"params": [p]} for p in m.parameters()]))
+    },
+    "autocast": {"options": ({}, {"autocast": torch.bfloat16})},
+    "compute_loss": {"options": ({}, {"compute_loss": lambda m, b: LOSS(m(b[0]), b[1])})},
+    "loss_fn": {"options": ({}, {"loss_fn": nn.CrossEntropyLoss()})},
+    "method": {"options": ({}, {"method": lrsearch.RangeTest(steps=13)})},
+    "accumulate": {"options": ({}, {"accumulate": 2})},
+    "seed": {"options": ({}, {"seed": 3})},
+}
+
+
+def differing(rank: int, world: int, name: str) -> str:
+    optimizers = DIFFERENT[name].get("optimizers", (adam, adam))
+    options = DIFFERENT[name].get("options", ({}, {}))
+    model = replicated(plain_network())
+    try:
+        find(model, optimizers[rank](model), shards(rank, world), **options[rank])
+    except lrsearch.InvalidArgument as error:
+        return str(error)
+    return "nothing was said"
+
+
+def held_out_nan(rank: int, world: int, method: str) -> tuple[str, str]:
+    model = replicated(plain_network())
+    (x, y), *_ = shards(rank, world)
+    held_out = [(x * (float("nan") if rank == 1 else 1.0), y)]
+    result = find(
+        model, adam(model), shards(rank, world), val_loader=held_out, method=method, train_steps=30
+    )
+    return result.status.name, result.why
+
+
+def _waiting(search: Callable[[], Any]) -> tuple[str, str]:
+    """What a search says on standard error and raises, where waiting is short."""
+    said = io.StringIO()
+    for name, seconds in (
+        ("_LATE", 1.0),
+        ("_NOTICE", 1.0),
+        ("_COMING", 4.0),
+        ("_LIMIT", 5.0),
+    ):
+        setattr(exchange, name, timedelta(seconds=seconds))
+    with contextlib.redirect_stderr(said):
+        try:
+            search()
+            return said.getvalue(), "nothing"
+        except lrsearch.LRSearchError as error:
+            return said.getvalue(), f"{type(error).__name__}: {error}"
+
+
+def never_comes(rank: int, world: int) -> tuple[str, str]:
+    model = replicated(plain_network())
+    if rank == 1:
+        time.sleep(6.0)
+        return "", ""
+    return _waiting(lambda: find(model, adam(model), shards(rank, world)))
+
+
+def comes_once_more(rank: int, world: int) -> tuple[str, str]:
+    model = replicated(plain_network())
+    find(model, adam(model), shards(rank, world))
+    if rank == 0:
+        time.sleep(6.0)
+        return "", ""
+    return _waiting(lambda: find(model, adam(model), shards(rank, world)))
+
+
+def unwrapped_on_one(rank: int, world: int) -> tuple[str, str]:
+    model = replicated(plain_network())
+    if rank == 1:
+        find(model.module, adam(model), shards(rank, world))  # type: ignore[arg-type]
+        time.sleep(6.0)
+        return "", ""
+    return _waiting(lambda: find(model, adam(model), shards(rank, world)))
+
+
+def hangs_in_the_middle(rank: int, world: int) -> tuple[str, str]:
+    model = replicated(plain_network())
+    batches = shards(rank, world)
+
+    def read() -> Iterator[Any]:
+        yield from batches[:3]
+        if rank == 1:
+            time.sleep(8.0)
+        yield from batches[3:]
+
+    said, error = _waiting(lambda: find(model, adam(model), read))
+    return said, error
+
+
 def not_wrapped(rank: int, world: int) -> bool:
     """Only one rank searches: it must not wait for any other."""
     if rank != 0:
@@ -276,7 +375,11 @@ def failed(
     if place == "forward":
         hook = inner[2].register_forward_pre_hook(lambda *_: maybe())
     if place == "backward":
-        hook = inner[0].register_full_backward_hook(lambda *_: maybe())
+        hook = inner[2].register_full_backward_hook(lambda *_: maybe())
+    if place == "first layer":
+        hook = inner[0].weight.register_hook(lambda _: maybe())
+    if place == "own hook":
+        hook = inner[0].bias.register_post_accumulate_grad_hook(lambda _: maybe())
     told: str
     try:
         with ranks_of(model) as ranks:

@@ -134,3 +134,103 @@ def test_every_error_is_of_one_tree() -> None:
     with pytest.raises(lrsearch.LRSearchError):
         lrsearch.find_lr(network(), sgd(network()), LOSS, loader(), progress=False)
     assert issubclass(lrsearch.InvalidArgument, ValueError)
+
+
+# ------------------------------------------------------------------ one thing taken for another
+
+
+def refused(**given: Any) -> str:
+    model = given.pop("model", None) or network()
+    arguments = {"loss_fn": LOSS, "train_loader": loader(), "progress": False, **given}
+    optimizer = arguments.pop("optimizer", None) or sgd(model)
+    with pytest.raises(lrsearch.InvalidArgument) as caught:
+        lrsearch.find_lr(model, optimizer, **arguments)
+    return str(caught.value)
+
+
+def test_a_data_set_in_the_place_of_a_loader_is_told_to_go_into_one() -> None:
+    data = loader().dataset
+    for kind in (data, torch.utils.data.Subset(data, range(4)), data + data):
+        for name in ("train_loader", "val_loader"):
+            said = refused(**{name: kind})
+            assert said.startswith(f"{name}: got a {type(kind).__name__}, which gives single")
+            assert "DataLoader(data_set, batch_size=..." in said
+
+
+def test_loss_and_loader_in_each_others_place_are_named() -> None:
+    for loss in (LOSS, nn.CrossEntropyLoss()):
+        said = refused(loss_fn=loader(), train_loader=loss)
+        assert said.startswith("loss_fn: got a DataLoader")
+        assert "changed places" in said
+    assert refused(train_loader=LOSS).startswith("train_loader: got <function")
+    assert refused(train_loader=nn.CrossEntropyLoss()).startswith("train_loader: got CrossEntropy")
+
+
+def test_a_class_in_the_place_of_an_object_is_named() -> None:
+    assert "got the class CrossEntropyLoss" in refused(loss_fn=nn.CrossEntropyLoss)
+    assert "grad_scaler: got <class" in refused(grad_scaler=torch.amp.GradScaler)
+    assert "stateful: got <class" in refused(stateful=[nn.Linear])
+    assert "autocast: got <class" in refused(autocast=torch.autocast)
+    assert "train_loader: got <class" in refused(train_loader=DataLoader)
+    assert "optimizer: got <class" in refused(optimizer=torch.optim.SGD)
+
+
+def test_a_context_that_is_used_already_is_no_autocast() -> None:
+    assert refused(autocast=torch.autocast("cpu")).startswith("autocast: got <torch")
+
+
+def test_a_model_that_does_not_take_the_batch_is_told_what_no_loss_fn_means() -> None:
+    assert "loss_fn: got None, and a list of 2 that the model does not take" in refused(
+        loss_fn=None
+    )
+    named = [{"x": x, "y": y} for x, y in loader()]
+    assert "and a dict with keys ['x', 'y']" in refused(loss_fn=None, train_loader=named)
+
+
+def test_a_type_error_inside_the_model_is_the_users_own() -> None:
+    class Broken(nn.Linear):
+        def forward(self, x: Any, y: Any) -> Any:
+            return super().forward(x) + "one"
+
+    model = Broken(8, 4)
+    with pytest.raises(TypeError, match="str"):
+        lrsearch.find_lr(model, sgd(model), None, [(torch.ones(2, 8), 1)], progress=False)
+
+
+def test_held_out_batches_are_named_as_such_before_any_training() -> None:
+    triples = [(x, y, y) for x, y in loader()]
+    for method in ("range", "race", "sweep"):
+        said = refused(val_loader=triples, method=method, train_steps=20)
+        assert said.startswith("val_loader: got a tuple of 3")
+        said = refused(val_loader=lambda: iter(()), method=method, train_steps=20)
+        assert said.startswith("val_loader: got no batches")
+
+
+def test_inference_mode_is_named() -> None:
+    with torch.inference_mode():
+        assert refused().startswith("torch.inference_mode() is on")
+        inside = network()
+    assert "made in torch.inference_mode()" in refused(model=inside)
+    with torch.device("meta"):
+        nowhere = network()
+    assert "on the meta device" in refused(model=nowhere)
+
+
+class NoLength:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __iter__(self) -> Any:
+        return iter(loader())
+
+    def __len__(self) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TypeError(), NotImplementedError(), AttributeError(), OSError()])
+def test_a_loader_may_say_in_any_way_that_it_has_no_length(error: Exception) -> None:
+    model, method = network(), lrsearch.RangeTest(steps=10)
+    found = lrsearch.find_lr(
+        model, sgd(model), LOSS, NoLength(error), method=method, progress=False, throw=False
+    )
+    assert found.cost.steps > 0

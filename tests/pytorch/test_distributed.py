@@ -52,7 +52,11 @@ for _wrapper in WRAPPERS:
             search=on_rank.searched_twice,
             net=on_rank.network,
         )
-    for _place in (*PLACES, "Ctrl-C", *(("forward",) if _wrapper == "ddp" else ())):
+    for _place in (
+        *PLACES,
+        "Ctrl-C",
+        *(("forward", "backward", "first layer", "own hook") if _wrapper == "ddp" else ()),
+    ):
         _how = (
             {"place": "loss", "error": KeyboardInterrupt}
             if _place == "Ctrl-C"
@@ -74,6 +78,11 @@ for _wrapper in WRAPPERS:
             search=partial(on_rank.failed, place=_place, everybody=True),
             net=on_rank.network,
         )
+
+for _name in on_rank.DIFFERENT:
+    ON_TWO[f"different {_name}"] = partial(on_rank.differing, name=_name)
+for _method in ("range", "race", "sweep"):
+    ON_TWO[f"held-out NaN {_method}"] = partial(on_rank.held_out_nan, method=_method)
 
 ON_FOUR: dict[str, Any] = {
     "two teams": on_rank.two_teams,
@@ -185,6 +194,21 @@ def test_arguments_that_differ_between_ranks_are_refused_on_all(two: Group) -> N
     assert first.startswith("train_steps: got 10 on rank 0, 11 on rank 1, expected the same")
 
 
+@pytest.mark.parametrize("name", on_rank.DIFFERENT)
+def test_every_argument_that_shapes_updates_must_be_the_same(two: Group, name: str) -> None:
+    first, second = two.values(f"different {name}")
+    assert first == second
+    assert first.startswith(f"{name}: got ")
+    assert " on rank 0, " in first
+
+
+@pytest.mark.parametrize("method", ["range", "race", "sweep"])
+def test_a_held_out_nan_of_one_rank_is_the_same_answer_on_all(two: Group, method: str) -> None:
+    first, second = two.values(f"held-out NaN {method}")
+    assert first == second
+    assert first[0] not in ("FOUND", "AT_EDGE")
+
+
 def test_a_model_that_is_not_wrapped_is_searched_by_its_own_process_alone(two: Group) -> None:
     assert two.values("not wrapped") == [True, True]
 
@@ -222,9 +246,7 @@ def test_special_replicas_are_as_before(two: Group, name: str) -> None:
     assert two.values(name) == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("wrapper", "place"), [("ddp", "backward"), ("ddp", "killed"), ("fsdp", "forward")]
-)
+@pytest.mark.parametrize(("wrapper", "place"), [("ddp", "killed"), ("fsdp", "forward")])
 def test_a_rank_that_is_lost_in_the_middle_of_an_exchange_ends_the_search_of_all(
     wrapper: str, place: str, tmp_path: Path
 ) -> None:
@@ -239,6 +261,28 @@ def test_a_rank_that_is_lost_in_the_middle_of_an_exchange_ends_the_search_of_all
     else:
         (_, culprit) = group.returned("lost")
         assert culprit.value == ("Broken: on purpose", True)
+
+
+ALONE = {
+    "never comes": on_rank.never_comes,
+    "comes once more": on_rank.comes_once_more,
+    "is not wrapped": on_rank.unwrapped_on_one,
+    "hangs in the middle": on_rank.hangs_in_the_middle,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALONE)
+def test_who_is_missing_is_said_on_standard_error_and_then_an_error(
+    name: str, tmp_path: Path
+) -> None:
+    first, second = run(2, {"missing": partial(ALONE[name])}, tmp_path).values("missing")
+    waiting, missing = (second, 0) if name == "comes once more" else (first, 1)
+    said, error = waiting
+    assert len(said.splitlines()) == 1
+    assert f"waits for rank {missing} " in said
+    assert "gives up after " in said
+    assert error.startswith("RankFailed: ")
 
 
 def test_the_example_runs_under_torchrun(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.core.validation import at_least, check_fields, listed, whole
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["Curve", "Stop", "final_loss", "noise", "smooth"]
@@ -51,13 +52,15 @@ class Curve:
 
     def __post_init__(self) -> None:
         for name in ("lr", "loss"):
-            values = _floats(getattr(self, name)).reshape(-1)
+            values = _checked_floats(f"Curve.{name}", getattr(self, name))
             values.setflags(write=False)
             object.__setattr__(self, name, values)
         if self.lr.shape != self.loss.shape:
             expected = f"as many as in lr, {self.lr.size}"
             raise InvalidArgument.of("Curve.loss", f"{self.loss.size} values", expected)
-        object.__setattr__(self, "evaluations", tuple(map(tuple, self.evaluations)))
+        if not isinstance(self.stop, Stop):
+            raise InvalidArgument.of("Curve.stop", self.stop, "a lrsearch.core.curve.Stop")
+        check_fields(self, "Curve.", lane=at_least(0, 2**53), evaluations=_pairs)
         object.__setattr__(self, "parts", tuple(map(float, self.parts)))
 
     def __len__(self) -> int:
@@ -94,6 +97,22 @@ class Curve:
         lrs, index = np.unique(self.lr, return_inverse=True)
         means = np.bincount(index, weights=self.loss) / np.bincount(index)
         return replace(self, lr=lrs, loss=means)
+
+
+def _checked_floats(name: str, values: npt.ArrayLike) -> FloatArray:
+    try:
+        return _floats(values).reshape(-1)
+    except Exception as error:  # whatever a stranger's class may raise when it becomes an array
+        raise InvalidArgument.of(name, values, "a list of numbers") from error
+
+
+def _pairs(name: str, values: object) -> tuple[tuple[int, float], ...]:
+    expected = "(updates made, held-out loss) pairs"
+    pairs = [listed(name, pair, expected) for pair in listed(name, values, expected)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise InvalidArgument.of(name, values, expected)
+    losses = _checked_floats(name, [loss for _, loss in pairs]).tolist()
+    return tuple(zip((whole(name, done, 0, 2**53) for done, _ in pairs), losses, strict=True))
 
 
 def _floats(values: npt.ArrayLike) -> FloatArray:

@@ -10,12 +10,12 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.core.validation import MOST, at_least, check_fields, maybe, positive, whole
 from lrsearch.errors import InvalidArgument
 
-__all__ = ["Segment", "geometric", "linear", "positive", "rungs", "whole"]
+__all__ = ["Segment", "geometric", "linear", "rungs"]
 
 FloatArray = npt.NDArray[np.float64]
-_MOST = 1_000_000  # rungs of one segment
 
 
 def geometric(start: float, stop: float, count: int) -> FloatArray:
@@ -75,18 +75,23 @@ class Segment:
     epochs: float | None = None
 
     def __post_init__(self) -> None:
-        positive("Segment.start", self.start)
-        positive("Segment.step", self.step)
-        if self.stop is not None and positive("Segment.stop", self.stop) < self.start:
+        check_fields(
+            self,
+            "Segment.",
+            start=positive,
+            step=positive,
+            stop=maybe(positive),
+            updates=maybe(at_least(1, MOST)),
+            epochs=maybe(positive),
+        )
+        if self.stop is None:
+            positive("Segment.start", 10.0 * self.start)
+        elif self.stop < self.start:
             raise InvalidArgument.of("Segment.stop", self.stop, f"at least start={self.start!r}")
         if self.updates is not None and self.epochs is not None:
             raise InvalidArgument("Segment: give updates or epochs, not both.")
-        if self.updates is not None:
-            whole("Segment.updates", self.updates, 1)
-        if self.epochs is not None:
-            positive("Segment.epochs", self.epochs)
-        if self._count() > _MOST:
-            raise InvalidArgument.of("Segment.step", self.step, f"at most {_MOST} rungs")
+        if self._count() > MOST:
+            raise InvalidArgument.of("Segment.step", self.step, f"at most {MOST} rungs")
 
     def rungs(self) -> tuple[float, ...]:
         """Return the learning rates of this segment, in order."""
@@ -106,12 +111,15 @@ class Segment:
             InvalidArgument: ``epochs`` was given and the length of an epoch is not known.
         """
         if self.epochs is None:
-            return 1 if self.updates is None else int(self.updates)
+            return 1 if self.updates is None else self.updates
         if updates_per_epoch is None:
             raise InvalidArgument.of(
                 "Segment.epochs", self.epochs, "updates=..., as the data has no known length"
             )
-        return max(1, round(self.epochs * updates_per_epoch))
+        updates = self.epochs * updates_per_epoch
+        if updates > MOST:
+            raise InvalidArgument.of("Segment.epochs", self.epochs, f"at most {MOST} updates")
+        return max(1, round(updates))
 
 
 def rungs(
@@ -130,33 +138,6 @@ def rungs(
         for lr in segment.rungs():
             seen.setdefault(lr, updates)
     return list(seen.items())
-
-
-def positive(name: str, value: object) -> float:
-    """Return ``value`` as a float, or raise if it is not a positive, finite number."""
-    try:
-        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not (number > 0.0 and math.isfinite(number)):
-        raise InvalidArgument.of(name, value, "a positive, finite number")
-    return number
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """Return ``value`` as an int, or raise if it is not a whole number from ``least`` on.
-
-    Example:
-        >>> whole("steps", 100.0, 1)
-        100
-    """
-    try:
-        number = None if isinstance(value, (str, bytes, bool)) else int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or number != value or number < least:
-        raise InvalidArgument.of(name, value, f"a whole number from {least}")
-    return int(number)
 
 
 def _decimal(value: float) -> Decimal:

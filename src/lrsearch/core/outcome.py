@@ -152,7 +152,7 @@ class Outcome:
         """Two spreads to either side of ``lr``, or ``None`` where no spread was measured."""
         if self.spread is None or not self.status.found:
             return None
-        reach = 10.0 ** (2.0 * self.spread)
+        reach = 10.0 ** min(2.0 * self.spread, 300.0)
         return self.lr / reach, self.lr * reach
 
     @property

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lrsearch.core.grid import whole
+from lrsearch.core.validation import whole
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["SHAPES", "Shape", "constant", "cosine", "linear", "multipliers", "one_cycle", "shape"]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from lrsearch.core.curve import Curve
-from lrsearch.core.grid import whole
 from lrsearch.core.interrupt import close_for_good, interruptible, raise_held
 from lrsearch.core.lane import Lane, Probe, Stopwatch, where
 from lrsearch.core.lockstep import try_together
@@ -22,6 +21,7 @@ from lrsearch.core.outcome import Cost, Outcome
 from lrsearch.core.schedule import Shape, shape
 from lrsearch.core.suggest import Suggestion
 from lrsearch.core.trainable import Evaluable, ManyLanes, ShortensEpochs, Shuffles, Trainable
+from lrsearch.core.validation import at_least, check_fields, maybe, seed
 from lrsearch.errors import InvalidArgument, add_note
 
 __all__ = ["Method", "Observer", "Plan", "Probe", "Script", "Update", "drive", "run_search"]
@@ -49,8 +49,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         shape(self.schedule)
-        if self.train_steps is not None:
-            object.__setattr__(self, "train_steps", whole("train_steps", self.train_steps, 1))
+        check_fields(self, train_steps=maybe(at_least(1)), seed=seed)
 
 
 #: What a method does: it yields probes, is sent a curve for each, and returns the answer.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import enum
+import errno
 import json
 import math
 import os
 import reprlib
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +18,8 @@ from typing import Any, TypeVar
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.outcome import Cost, Outcome, Status
-from lrsearch.errors import InvalidResultFile
+from lrsearch.core.validation import file_path, positive
+from lrsearch.errors import InvalidArgument, InvalidResultFile
 
 _Kind = TypeVar("_Kind")
 _Member = TypeVar("_Member", bound=enum.Enum)
@@ -80,36 +85,68 @@ def from_json(text: str | bytes) -> Outcome:
         )
     version = content.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise InvalidResultFile(f"version: got {version!r}, expected {FORMAT_VERSION}.")
+        got = reprlib.repr(version)
+        raise InvalidResultFile(f"version: got {got}, expected {FORMAT_VERSION}.")
     if version > FORMAT_VERSION:
         raise InvalidResultFile(
-            f"This result has format version {version}, and this lrsearch reads up to "
-            f"{FORMAT_VERSION}. Upgrade lrsearch to read it."
+            f"This result has format version {reprlib.repr(version)}, and this lrsearch reads "
+            f"up to {FORMAT_VERSION}. Upgrade lrsearch to read it."
         )
     return _outcome_from_plain(content)
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+    """Let ``write`` fill a temporary file, and put what it wrote in the place of ``path``.
 
-    An error while writing leaves an existing file as it was and no temporary file behind.
+    A file is replaced when the new one is complete, and keeps its mode: an error while writing
+    leaves it as it was, and no temporary file behind. What ``open`` would write through, a link,
+    a device or a pipe, is written through.
+
+    Raises:
+        InvalidArgument: no file can have that name.
+        OSError: it cannot be written.
     """
-    target = Path(path)
+    target = file_path("path", path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=".lrsearch-", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    there = _status(target)
+    if there is not None and not _replaceable(there, target.parent):
+        with tempfile.TemporaryDirectory(prefix="lrsearch-") as folder:
+            complete = Path(folder) / f"complete{target.suffix}"
+            write(complete)
+            with complete.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        return target
+    temporary = target.with_name(f".lrsearch-{secrets.token_hex(8)}{target.suffix}")
     try:
+        # The mode of any new file, as the system makes them, or that of the old one.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        if there is not None:
+            if not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+            temporary.chmod(stat.S_IMODE(there.st_mode))
         write(temporary)
-        # mkstemp makes files only their owner can read; results are ordinary files.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return target
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return what is there, not following links; ``None`` where there is nothing."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def _replaceable(there: os.stat_result, folder: Path) -> bool:
+    """Whether a new file can take its place and is the same to all: one name, and our own."""
+    if stat.S_ISDIR(there.st_mode):
+        return True  # which will say that it is a folder
+    ours = not hasattr(os, "geteuid") or there.st_uid == os.geteuid()
+    plain = stat.S_ISREG(there.st_mode) and there.st_nlink == 1
+    return plain and ours and os.access(folder, os.W_OK)
 
 
 def _measures(outcome: Outcome) -> dict[str, float]:
@@ -148,14 +185,13 @@ def _plain(value: object) -> object:
 def _outcome_from_plain(content: Mapping[str, Any]) -> Outcome:
     try:
         cost = _typed(dict, content["cost"])
+        status = _named(Status, content["status"])
         return Outcome(
-            lr=_float(content["lr"]),
-            low=_float(content["low"]),
-            high=_float(content["high"]),
-            status=_named(Status, content["status"]),
+            **_answer(content, status),
+            status=status,
             why=_typed(str, content["why"]),
             rule=_typed(str, content["rule"]),
-            multipliers=_floats(content["multipliers"]),
+            multipliers=_multipliers(content["multipliers"]),
             **{name: _float(content[name]) for name in _MEASURES if name in content},
             cost=Cost(
                 steps=_whole(cost["steps"]),
@@ -173,10 +209,31 @@ def _outcome_from_plain(content: Mapping[str, Any]) -> Outcome:
         raise InvalidResultFile(f"This result is damaged: {error}.") from error
 
 
+def _answer(content: Mapping[str, Any], status: Status) -> dict[str, float]:
+    """Return the learning rate and its interval; they must be usable when there is an answer."""
+    answer = {name: _float(content[name]) for name in ("lr", "low", "high")}
+    if status.found:
+        for name, value in answer.items():
+            positive(name, value)
+        if answer["low"] > answer["high"]:
+            raise InvalidArgument.of("low", answer["low"], f"at most high={answer['high']!r}")
+    return answer
+
+
+def _multipliers(value: object) -> tuple[float, ...]:
+    multipliers = _floats(value)
+    if not any(multipliers) or not all(0.0 <= one < math.inf for one in multipliers):
+        raise InvalidArgument.of("multipliers", multipliers, "numbers >= 0, one of them above 0")
+    return multipliers
+
+
 def _curve_from_plain(content: Mapping[str, Any]) -> Curve:
     pairs = _typed(list, _typed(dict, content)["evaluations"])
+    lrs = _floats(content["lr"])
+    if not all(0.0 <= lr < math.inf for lr in lrs):
+        raise InvalidArgument.of("curve.lr", lrs, "finite numbers >= 0")
     return Curve(
-        lr=_floats(content["lr"]),  # type: ignore[arg-type]
+        lr=lrs,  # type: ignore[arg-type]
         loss=_floats(content["loss"]),  # type: ignore[arg-type]
         stop=_named(Stop, content["stop"]),
         lane=_whole(content["lane"]),

@@ -13,6 +13,7 @@ from lrsearch.core.curve import Curve, Stop, smooth
 from lrsearch.core.fall import Fall, fit_fall
 from lrsearch.core.outcome import Status
 from lrsearch.core.turning import fit_turning
+from lrsearch.core.validation import one_of
 from lrsearch.errors import InvalidArgument
 
 __all__ = ["RULES", "Suggestion", "suggest"]
@@ -75,9 +76,9 @@ def suggest(curve: Curve, rule: str = "default") -> Suggestion:
         >>> 0.0005 < answer.lr < 0.002
         True
     """
-    if rule not in RULES:
-        names = ", ".join(repr(name) for name in RULES)
-        raise InvalidArgument.of("rule", rule, f"one of {names}")
+    one_of(RULES)("rule", rule)
+    if not isinstance(curve, Curve):
+        raise InvalidArgument.of("curve", curve, "a lrsearch.Curve")
     for lr in curve.lr[~((curve.lr > 0.0) & np.isfinite(curve.lr))]:
         raise InvalidArgument.of("curve.lr", float(lr), "positive, finite learning rates")
     points = curve.finite()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lrsearch.core import grid
+from lrsearch.core import grid, validation
 from lrsearch.core.grid import Segment
 from lrsearch.core.outcome import Status
 from lrsearch.core.search import Plan, Probe, Script
@@ -68,22 +68,26 @@ class Ladder:
     name: str = "ladder"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "segments", tuple(self.segments))
+        segments = validation.listed("segments", self.segments, "a list of segments")
+        object.__setattr__(self, "segments", segments)
         for segment in self.segments:
             if not isinstance(segment, Segment):
                 raise InvalidArgument.of("segments", segment, "Segment(start, step, stop)")
         if self.segments and (self.min_lr is not None or self.max_lr is not None):
             raise InvalidArgument("segments: give segments or min_lr and max_lr, not both.")
-        low = grid.positive("min_lr", 1e-6 if self.min_lr is None else self.min_lr)
-        high = grid.positive("max_lr", 10.0 if self.max_lr is None else self.max_lr)
-        if high <= low:
-            raise InvalidArgument.of("max_lr", high, f"more than min_lr={low!r}")
-        if grid.whole("zoom", self.zoom, 0) == 1:
+        low, high = validation.lr_bounds(self.min_lr, self.max_lr, default=(1e-6, 10.0))
+        validation.positive("max_lr / min_lr", (high or 10.0) / (low or 1e-6))
+        object.__setattr__(self, "min_lr", low)
+        object.__setattr__(self, "max_lr", high)
+        validation.check_fields(
+            self,
+            zoom=validation.at_least(0, validation.MOST),
+            updates=validation.at_least(1, validation.MOST),
+            rule=validation.one_of(("auto", *RULES)),
+            name=validation.text,
+        )
+        if self.zoom == 1:
             raise InvalidArgument.of("zoom", self.zoom, "0, or at least 2 rungs")
-        grid.whole("updates", self.updates, 1)
-        if self.rule != "auto" and self.rule not in RULES:
-            names = ", ".join(map(repr, ("auto", *RULES)))
-            raise InvalidArgument.of("rule", self.rule, f"one of {names}")
 
     def rungs(self, updates_per_epoch: int | None = None) -> list[tuple[float, int]]:
         """Return the first ladder as ``(lr, updates)`` pairs, in order."""

@@ -19,8 +19,9 @@ arXiv 2305.16264.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from lrsearch.core import grid
+from lrsearch.core import validation
 from lrsearch.core.search import Plan, Script
 from lrsearch.errors import InvalidArgument
 from lrsearch.methods.race_track import Track
@@ -60,12 +61,12 @@ class Race:
     name: str = "race"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "budget", grid.positive("Race.budget", self.budget))
-        for bound in ("min_lr", "max_lr"):
-            if getattr(self, bound) is not None:
-                object.__setattr__(self, bound, grid.positive(bound, getattr(self, bound)))
-        if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
-            raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
+        low, high = validation.lr_bounds(self.min_lr, self.max_lr)
+        object.__setattr__(self, "min_lr", low)
+        object.__setattr__(self, "max_lr", high)
+        budget = partial(validation.positive, most=validation.MOST)
+        validation.check_fields(self, "Race.", budget=budget)
+        validation.check_fields(self, hand_over=validation.flag, name=validation.text)
 
     def search(self, plan: Plan) -> Script:
         """Scout, run many short lanes, then fewer and longer ones; read all of them together."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrsearch.core import grid
+from lrsearch.core import grid, validation
 from lrsearch.core.climb import divergence, harmless
 from lrsearch.core.curve import Curve, Stop, noise
 from lrsearch.core.evidence import BASELINE_LR, same_losses
@@ -23,7 +23,6 @@ from lrsearch.core.search import Plan, Probe, Script
 from lrsearch.core.short_runs import Reading, read_short_runs
 from lrsearch.core.stopping import StopRule
 from lrsearch.core.suggest import RULES, Suggestion, suggest
-from lrsearch.errors import InvalidArgument
 
 __all__ = ["RangeTest"]
 
@@ -86,16 +85,17 @@ class RangeTest:
     name: str = "range"
 
     def __post_init__(self) -> None:
-        for field in ("min_lr", "max_lr"):
-            value = getattr(self, field)
-            if value is not None:
-                object.__setattr__(self, field, grid.positive(field, value))
-        if self.min_lr and self.max_lr and self.max_lr <= self.min_lr:
-            raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
-        object.__setattr__(self, "steps", grid.whole("steps", self.steps, 10))
-        object.__setattr__(self, "repeats", grid.whole("repeats", self.repeats, 1))
-        if self.rule not in RULES:
-            raise InvalidArgument.of("rule", self.rule, f"one of {', '.join(map(repr, RULES))}")
+        low, high = validation.lr_bounds(self.min_lr, self.max_lr)
+        object.__setattr__(self, "min_lr", low)
+        object.__setattr__(self, "max_lr", high)
+        validation.check_fields(
+            self,
+            steps=validation.at_least(10, validation.MOST),
+            repeats=validation.at_least(1, validation.MOST),
+            rule=validation.one_of(RULES),
+            zoom=validation.maybe(validation.flag),
+            name=validation.text,
+        )
 
     def search(self, plan: Plan) -> Script:
         """Climb, make the short runs, and do it all again when it is to be repeated."""

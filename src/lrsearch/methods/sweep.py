@@ -6,12 +6,12 @@ Source: exhaustive grid search, the yardstick of every cheaper method.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lrsearch.core import grid
+from lrsearch.core import grid, validation
 from lrsearch.core.curve import Curve, final_loss
 from lrsearch.core.evidence import BASELINE_LR, learned, same_losses
 from lrsearch.core.outcome import Status
@@ -49,12 +49,14 @@ class Sweep:
     name: str = "sweep"
 
     def __post_init__(self) -> None:
-        if isinstance(self.lrs, (str, bytes)) or not isinstance(self.lrs, Iterable):
-            raise InvalidArgument.of("Sweep.lrs", self.lrs, "a list of learning rates")
-        object.__setattr__(self, "lrs", tuple(grid.positive("Sweep.lrs", lr) for lr in self.lrs))
-        if grid.positive("max_lr", self.max_lr) <= grid.positive("min_lr", self.min_lr):
-            raise InvalidArgument.of("max_lr", self.max_lr, f"more than min_lr={self.min_lr!r}")
-        grid.whole("per_decade", self.per_decade, 1)
+        lrs = validation.listed("Sweep.lrs", self.lrs, "a list of learning rates")
+        lrs = tuple(validation.positive("Sweep.lrs", lr) for lr in lrs)
+        object.__setattr__(self, "lrs", lrs)
+        for name, bound in (("min_lr", self.min_lr), ("max_lr", self.max_lr)):
+            object.__setattr__(self, name, validation.positive(name, bound))
+        validation.lr_bounds(self.min_lr, self.max_lr)
+        validation.check_fields(self, per_decade=validation.at_least(1, 1000), name=validation.text)
+        validation.positive("max_lr / min_lr", self.max_lr / self.min_lr)
 
     def candidates(self) -> tuple[float, ...]:
         """Return the learning rates that will be tried, ascending."""

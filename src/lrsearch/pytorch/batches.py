@@ -20,7 +20,9 @@ from lrsearch.pytorch.prepared import inner_loader
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import tried
 
-__all__ = ["BatchStream", "Position"]
+__all__ = ["NOTHING", "BatchStream", "Position"]
+
+NOTHING: Any = object()  # in the place of a batch where there is none
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,15 @@ class BatchStream:
     def next(self) -> Any:
         """Return the next batch, beginning a new pass when the loader ends."""
         batch = self._next_of_pass()
-        if batch is _NOTHING:
+        if batch is NOTHING:
             if self._index == 0:
-                raise _empty(self.name)
+                raise self.empty()
             self.close()
             self._index = 0
             if self._most is None:
                 self._number, self._begun = self._number + 1, None
             batch = self._next_of_pass()
-            if batch is _NOTHING:
+            if batch is NOTHING:
                 raise _once(self.name)
         return batch
 
@@ -135,7 +137,7 @@ class BatchStream:
         batch = self.next()
         for _ in range(size - 1):
             following = self._next_of_pass()
-            if following is _NOTHING:
+            if following is NOTHING:
                 break
             yield batch, False
             batch = following
@@ -145,17 +147,28 @@ class BatchStream:
         """Yield one pass in the order of the first, whatever the position; or what is chosen."""
         yield from self._choose(self._all())
 
-    def sample(self) -> Any:
-        """Return the batch that a pass begins with; the position stays."""
+    def first(self) -> Any:
+        """Return the batch that a pass begins with, or ``NOTHING``; the position stays."""
         position = self.position
         try:
-            return next(self._all())
+            return next(self._all(), NOTHING)
         finally:
             self.seek(position)
 
+    def sample(self) -> Any:
+        """Return the batch that a pass begins with; the position stays."""
+        batch = self.first()
+        if batch is NOTHING:
+            raise self.empty()
+        return batch
+
+    def empty(self) -> InvalidArgument:
+        """Return the error that there are no batches."""
+        return _empty(self.name)
+
     def _is_empty(self) -> bool:
         with self._reading:
-            return next(self._all(), _NOTHING) is _NOTHING
+            return next(self._all(), NOTHING) is NOTHING
 
     def _all(self) -> Iterator[Any]:
         now = loader_state(self._loader)  # what other streams share with this one goes on
@@ -175,14 +188,14 @@ class BatchStream:
             tried(iterator._shutdown_workers)
 
     def _next_of_pass(self) -> Any:
-        """Return the next batch of this pass, ``_NOTHING`` when it is over."""
+        """Return the next batch of this pass, ``NOTHING`` when it is over."""
         if self._index == self._most:
-            return _NOTHING
+            return NOTHING
         with self._reading:
             if self._iterator is None:
                 self._iterator = self._begin_pass(skip=self._index)
-            batch = next(self._iterator, _NOTHING)
-        if batch is not _NOTHING:
+            batch = next(self._iterator, NOTHING)
+        if batch is not NOTHING:
             self._index += 1
         return batch
 
@@ -198,14 +211,20 @@ class BatchStream:
                 iterable: Any = self._loader() if callable(self._loader) else self._loader
                 if callable(self._loader) and is_one_batch(iterable):
                     return self._drawn(skip)
+                if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+                    raise InvalidArgument.of(
+                        self.name,
+                        Words(f"a function that returns a {type(iterable).__name__}"),
+                        "one that returns an iterable of batches, or one batch of tensors",
+                    )
                 self._raw = iterator = _own_iterator(iterable, self._number)
             for _ in range(skip):
                 next(iterator)
             # Samplers draw their order when the first batch is asked for, so it is read here.
-            first = next(iterator, _NOTHING)
+            first = next(iterator, NOTHING)
         finally:
             before.restore()
-        return iterator if first is _NOTHING else itertools.chain([first], iterator)
+        return iterator if first is NOTHING else itertools.chain([first], iterator)
 
     def _drawn(self, start: int) -> Iterator[Any]:
         """Yield batches of a function that returns one, each from random states of its own."""
@@ -229,9 +248,6 @@ class BatchStream:
             return self._loader()
         finally:
             before.restore()
-
-
-_NOTHING = object()
 
 
 def is_one_batch(made: object) -> bool:
@@ -285,8 +301,10 @@ def _mix(seed: int, number: int) -> int:
 
 
 def _check_loader(loader: object, name: str) -> None:
-    if isinstance(loader, (str, bytes, dict)) or not (
-        hasattr(loader, "__iter__") or hasattr(loader, "__getitem__") or callable(loader)
+    scalar = getattr(loader, "shape", None) == ()
+    if isinstance(loader, (str, bytes, bytearray, dict)) or not (
+        (not scalar and (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")))
+        or callable(loader)
     ):
         raise InvalidArgument.of(name, loader, "an iterable of batches, or a function making one")
     if hasattr(loader, "__next__"):
@@ -304,7 +322,7 @@ def _length(loader: object) -> int | None:
     """Return the number of batches, ``None`` where it is not known."""
     try:
         return len(loader)  # type: ignore[arg-type]
-    except Exception:  # whatever a loader without a length says to that
+    except Exception:  # streams say in many ways that they have no length
         return None
 
 

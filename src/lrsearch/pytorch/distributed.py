@@ -28,12 +28,21 @@ from lrsearch.pytorch.exchange import Exchange
 from lrsearch.pytorch.random_state import Generator
 from lrsearch.pytorch.wrappers import Wrappers, WrapperState
 
-__all__ = ["ALONE", "Alone", "Ranks", "Together", "ranks_of"]
+__all__ = [
+    "ALONE",
+    "Alone",
+    "Ranks",
+    "Together",
+    "name_of",
+    "ranks_of",
+    "settings_of",
+]
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _PATIENCE = timedelta(seconds=30)  # for the others to hear that this process has failed
+_LENGTH, _VALUES = 60, 4  # of values that differ: characters that are shown, and how many
 _NOTHING: AbstractContextManager[None] = nullcontext()
 _NO_BATCH: Any = object()
 
@@ -126,6 +135,7 @@ class Together:
         self._rank = dist.get_rank()
         self._told = False  # whether the others know that this process stops
         self._updating = False
+        self._exchanging = False  # whether the others may wait for gradients of this process
         self._spare: Any = _NO_BATCH
         self.leads = self._rank == wrappers.ranks[0]
         self.why_no_lanes = (
@@ -147,11 +157,10 @@ class Together:
         own = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(v)) for name, v in settings.items()}
         everybody = self.gather(own)
         for name in own:
-            values = [theirs[name] for theirs in everybody]
+            values = [theirs.get(name, "nothing") for theirs in everybody]
             if len(set(values)) > 1:
-                pairs = zip(self._wrappers.ranks, values, strict=True)
-                said = ", ".join(f"{value} on rank {rank}" for rank, value in pairs)
-                raise InvalidArgument.of(name, Words(said), "the same on every rank")
+                said = _where_they_differ(self._wrappers.ranks, values)
+                raise InvalidArgument(f"{name}: got {said}, expected the same on every rank.")
 
     def seed(self, seed: int, generators: Iterable[Generator] = ()) -> int:
         """Return the seed for this process: random states alike stay so, others stay different.
@@ -175,14 +184,27 @@ class Together:
         for number, batch in enumerate(batches[:fewest], start=1):
             yield batch, number == fewest
 
-    def micro_batch(self, last: bool) -> AbstractContextManager[None]:
-        """Return a context in which gradients are exchanged if this is the ``last`` of a group."""
-        return self._wrappers.micro_batch(last)
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Return a context in which gradients are exchanged if this is the ``last`` of a group.
+
+        The others wait for them in their backward pass: one that fails here gives them zeros, so
+        that they come to the next meeting, and hear of it.
+        """
+        self._exchanging = False
+        with self._wrappers.micro_batch(last):
+            try:
+                yield
+            except BaseException:
+                if self._exchanging:
+                    self._wrappers.finish_exchange()
+                raise
 
     def ready(self, last: bool) -> None:
         """Go on when all can make the backward pass, if they meet in it."""
         if last or self._wrappers.shards:
             self._meet()
+        self._exchanging = last
 
     def mean(self, loss: float) -> float:
         """Return the mean of everybody's loss, bit for bit the same everywhere."""
@@ -309,6 +331,45 @@ def ranks_of(model: object) -> Iterator[Ranks]:
                 raise
     finally:
         exchange.close()
+
+
+def settings_of(*optimizers: torch.optim.Optimizer) -> dict[str, object]:
+    """Describe one optimizer or several, by where each setting is found.
+
+    Learning rates are left out, since the search sets them, and tensors, which lie on another
+    device on every rank.
+    """
+    found: dict[str, object] = {}
+    for number, optimizer in enumerate(optimizers):
+        here = f"optimizer[{number}]" if len(optimizers) > 1 else "optimizer"
+        sizes = ", ".join(str(len(group["params"])) for group in optimizer.param_groups)
+        found[here] = Words(type(optimizer).__name__)
+        found[f"{here}.param_groups"] = Words(f"groups of {sizes} tensors")
+        for index, group in enumerate(optimizer.param_groups):
+            for name, value in group.items():
+                plain = value is None or isinstance(value, (bool, int, float, str, tuple))
+                if plain and name not in ("lr", "initial_lr"):
+                    found[f"{here}.param_groups[{index}][{name!r}]"] = value
+    return found
+
+
+def name_of(value: object) -> str:
+    """Return the name of a function, or of the class of anything else that is no plain value."""
+    if value is None or isinstance(value, torch.dtype):
+        return str(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _where_they_differ(ranks: Iterable[int], values: list[str]) -> str:
+    """Name the values, each with the first rank that has it; long ones from where they differ."""
+    places = enumerate(zip(*values, strict=False))
+    alike = next((n for n, letters in places if len(set(letters)) > 1), min(map(len, values)))
+    skip = max(0, alike - 20) if max(map(len, values)) > _LENGTH else 0
+    first = dict(reversed([*zip(values, ranks, strict=True)]))
+    return ", ".join(
+        f"{'...' if skip else ''}{value[skip : skip + _LENGTH]} on rank {rank}"
+        for value, rank in sorted(first.items(), key=lambda pair: pair[1])[:_VALUES]
+    )
 
 
 def _ratio(total: float, weight: float) -> float:

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrsearch.core.validation import can_take
 from lrsearch.errors import InvalidArgument, Words
 
 __all__ = [
     "ComputeLoss",
+    "PairLoss",
     "batch_size",
     "checked_loss",
     "default_loss",
@@ -39,16 +41,29 @@ def default_loss(loss_fn: Callable[[Any, Any], Tensor] | None) -> ComputeLoss:
     if loss_fn is None:
         return _own_loss
 
-    def pair_loss(model: nn.Module, batch: Any) -> Tensor | None:
+    return PairLoss(loss_fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairLoss:
+    """``loss_fn`` on batches ``(inputs, targets)``."""
+
+    loss_fn: Callable[[Any, Any], Tensor]
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor | None:
+        """Return the loss of the model on the batch; ``None`` of no batch."""
         if batch is None:
             return None
-        if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            return loss_fn(model(batch[0]), batch[1])
-        raise InvalidArgument.of(
-            "train_loader", _described(batch), "batches (inputs, targets) with loss_fn", _WAY_OUT
-        )
+        self.check(batch)
+        return self.loss_fn(model(batch[0]), batch[1])
 
-    return pair_loss
+    @staticmethod
+    def check(batch: Any, name: str = "train_loader") -> None:
+        """Raise unless a batch is a pair; ``name`` is the loader it came from."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise InvalidArgument.of(
+                name, _described(batch), "batches (inputs, targets) with loss_fn", _WAY_OUT
+            )
 
 
 def checked_loss(loss: object) -> Tensor:
@@ -180,12 +195,17 @@ def _fields(batch: Any) -> dict[str, Any]:
 def _own_loss(model: nn.Module, batch: Any) -> Tensor | None:
     if batch is None:
         return None
-    if isinstance(batch, Mapping):
-        output = model(**batch)
-    elif isinstance(batch, (tuple, list)):
-        output = model(*batch)
-    else:
-        output = model(batch)
+    given: tuple[Any, ...] = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    named: Mapping[str, Any] = batch if isinstance(batch, Mapping) else {}
+    given = () if isinstance(batch, Mapping) else given
+    try:
+        output = model(*given, **named)
+    except TypeError as error:
+        if can_take(getattr(model, "module", model).forward, *given, **named):
+            raise
+        expected = "a loss_fn, or a model that takes the whole batch and returns its own loss"
+        got = Words(f"None, and {_described(batch)} that the model does not take")
+        raise InvalidArgument.of("loss_fn", got, expected, _WAY_OUT) from error
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None and isinstance(output, Tensor) and output.numel() == 1:
         return output

@@ -51,7 +51,7 @@ _WAY_OUT = {
 
 def check_place(place: object) -> None:
     """Raise unless ``place`` is one of :data:`PLACES`."""
-    if place not in PLACES:
+    if not isinstance(place, str) or place not in PLACES:
         raise InvalidArgument.of("snapshot_to", place, "'device', 'cpu' or 'disk'")
 
 

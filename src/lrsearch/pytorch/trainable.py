@@ -12,23 +12,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.core.grid import whole
 from lrsearch.core.interrupt import uninterrupted
 from lrsearch.core.trainable import HeldOut
+from lrsearch.core.validation import whole
 from lrsearch.errors import InvalidArgument, Words
 from lrsearch.pytorch import snapshot as state
-from lrsearch.pytorch.batches import BatchStream, Position
+from lrsearch.pytorch.batches import NOTHING, BatchStream, Position
 from lrsearch.pytorch.blame import all_finite, attempt, may_be_divergence, trained_into
 from lrsearch.pytorch.checks import (
+    check_loader,
+    check_loss,
     check_model_and_optimizer,
+    check_scaler,
     check_stateful,
     inner_optimizers,
     multipliers_of,
 )
-from lrsearch.pytorch.distributed import ALONE, Ranks
+from lrsearch.pytorch.distributed import ALONE, Ranks, name_of, settings_of
 from lrsearch.pytorch.held_out import Evaluate, GradMode, Portion, Work, gradients_apart
 from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
-from lrsearch.pytorch.loss import ComputeLoss, batch_size, default_loss, number_of, to_device
+from lrsearch.pytorch.loss import (
+    ComputeLoss,
+    PairLoss,
+    batch_size,
+    default_loss,
+    number_of,
+    to_device,
+)
 from lrsearch.pytorch.modes import evaluating, start_training
 from lrsearch.pytorch.object_state import ObjectState
 from lrsearch.pytorch.prepared import backward_allowed, optimizers_of, same_objects, scaler_of
@@ -39,6 +49,7 @@ from lrsearch.pytorch.wrappers import WrapperState
 
 __all__ = ["EvaluatedTorchTrainable", "TorchSnapshot", "TorchTrainable", "torch_trainable"]
 
+_AUTOCAST = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 _PASSES = 1_000_000  # more passes over the data than a search makes in one order
 
 
@@ -87,6 +98,9 @@ class TorchTrainable:
         ranks: Ranks = ALONE,
     ) -> None:
         check_model_and_optimizer(model, optimizer)
+        check_loss(loss_fn, compute_loss, train_loader)
+        check_loader("train_loader", train_loader)
+        check_scaler(grad_scaler)
         check_stateful(stateful)
         check_place(snapshot_to)
         self._model = model
@@ -116,6 +130,8 @@ class TorchTrainable:
         self._start: weakref.ref[TorchSnapshot] | None = None
         self._batches = BatchStream(train_loader, ranks.seed(seed, generators_of(train_loader)))
         self._held_out: BatchStream | None = None
+        self._unseen: BatchStream | None = None  # held-out batches, until one was looked at
+        self._val_loss: ComputeLoss | None = None
         self._no_lanes = "vectorise=False" if vectorise is False else ranks.why_no_lanes
         self._choice = Choice(self._recipe, self._trial, self._watch, vectorise is True)
         self._device = next(p for group in self._groups for p in group["params"]).device
@@ -132,8 +148,16 @@ class TorchTrainable:
         )
         own = None if train_step is None else self._own_update(train_step)
         self._update: Callable[[BatchStream], float] = own or self._updater
-        self._accumulate = int(accumulate)
-        ranks.check_same(accumulate=self._accumulate, clipping=self._clipping)
+        self._accumulate = whole("accumulate", accumulate, 1)
+        ranks.check_same(
+            **settings_of(*self._optimizers),
+            loss_fn=Words(name_of(loss_fn)),
+            compute_loss=Words(name_of(compute_loss)),
+            accumulate=self._accumulate,
+            clipping=self._clipping,
+            autocast=Words(name_of(autocast)),
+            grad_scaler=Words(name_of(grad_scaler)),
+        )
         self.updates_per_epoch = self._count_updates()
 
     def _count_updates(self) -> int | None:
@@ -298,6 +322,7 @@ class TorchTrainable:
 
     def _begin(self) -> None:
         """Start from known random states, and in training mode as any training loop would."""
+        self._check_held_out()
         seed_everything(self._seed, self._batches.generators)
         start_training(self._model, *self._optimizers)
         for parameter in self._graded():
@@ -311,6 +336,18 @@ class TorchTrainable:
         """Every parameter that may have a gradient."""
         held = [p for group in self._groups for p in group["params"]]
         return list({id(p): p for p in (*held, *self._model.parameters())}.values())
+
+    def _check_held_out(self) -> None:
+        """Look at the first held-out batch: an hour of training later is too late to refuse it."""
+        held_out, self._unseen = self._unseen, None
+        if held_out is None:
+            return
+        first = held_out.first()
+        if not any(self._ranks.gather(first is not NOTHING)):
+            raise held_out.empty()
+        pairs = isinstance(self._compute_loss, PairLoss) and self._val_loss is None
+        if first is not NOTHING and first is not None and pairs:
+            PairLoss.check(first, held_out.name)
 
     def _set_lr(self, lr: float) -> None:
         for group, multiplier in zip(self._groups, self.multipliers, strict=True):
@@ -451,6 +488,7 @@ class EvaluatedTorchTrainable(TorchTrainable):
             name = "evaluate" if val_loss is None else "val_loss"
             self._no_lanes = self._no_lanes or f"{name} measures one model at a time"
         if val_loader is not None:
+            check_loader("val_loader", val_loader)
             self._work = None if expected is None else Work(*expected)
             self._train_loader = train_loader
             self._most_examples: int | None = None
@@ -462,12 +500,14 @@ class EvaluatedTorchTrainable(TorchTrainable):
                 ranks.many,
                 portion,
             )
+            self._unseen = self._held_out
 
     def evaluate(self) -> HeldOut:
         """Return the held-out measure in eval mode; of a loss, every example weighing the same.
 
         It is NaN where it raises because training has diverged.
         """
+        self._check_held_out()
         return self._try_to_evaluate(self._measured)
 
     def _measured(self) -> HeldOut:
@@ -612,10 +652,16 @@ def _autocast(
 ) -> Callable[[], AbstractContextManager[Any]]:
     if autocast is None:
         return nullcontext
-    if isinstance(autocast, torch.dtype):
+    if isinstance(autocast, torch.dtype) and autocast in _AUTOCAST:
         return lambda: torch.autocast(device.type, dtype=autocast)
-    if callable(autocast):
-        return autocast
+    try:
+        if hasattr(autocast(), "__enter__"):  # type: ignore[operator]
+            return autocast  # type: ignore[return-value]
+    except TypeError:  # not to be called like this
+        pass
     raise InvalidArgument.of(
-        "autocast", autocast, "a dtype such as torch.bfloat16, or a function making a context"
+        "autocast",
+        autocast,
+        "a dtype such as torch.bfloat16, or a function making a context",
+        "For example: lambda: torch.autocast('cuda', torch.bfloat16).",
     )

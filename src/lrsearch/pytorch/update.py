@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrsearch.core.validation import positive, whole
 from lrsearch.errors import During, InvalidArgument, Words, add_note
 from lrsearch.pytorch.batches import BatchStream
 from lrsearch.pytorch.distributed import ALONE, Ranks
@@ -34,6 +35,7 @@ TrainStep = Callable[[nn.Module, Any, Any], Tensor | float | None]
 
 _log = logging.getLogger(__name__)
 
+_LARGEST = 3e38  # bound of a gradient that single precision can hold
 _SKIPS = 32  # in a row: a loss scale that is 2^32 too large is not the reason
 _LOSS = During("computing the loss")
 _BACKWARD = During("computing the gradients")
@@ -57,9 +59,9 @@ class Clipping:
     def __post_init__(self) -> None:
         for name in ("value", "norm"):
             bound = getattr(self, name)
-            if bound is not None and not bound > 0:
-                expected = "a positive number or None"
-                raise InvalidArgument.of(f"clip_grad_{name}", bound, expected)
+            if bound is not None:
+                bound = positive(f"clip_grad_{name}", bound, most=_LARGEST)
+            object.__setattr__(self, name, bound)
 
     def __bool__(self) -> bool:
         return self.value is not None or self.norm is not None
@@ -126,11 +128,9 @@ class Updater:
         scaler: torch.amp.GradScaler | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        if isinstance(accumulate, bool) or accumulate != int(accumulate) or accumulate < 1:
-            raise InvalidArgument.of("accumulate", accumulate, "a whole number from 1")
         self._optimizers = tuple(optimizers)
         self._loss_of = loss_of
-        self._accumulate = int(accumulate)
+        self._accumulate = whole("accumulate", accumulate, 1)
         self._clipping = clipping
         self._scaler = scaler
         self._ranks = ranks

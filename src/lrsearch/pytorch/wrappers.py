@@ -9,13 +9,14 @@ a new one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lrsearch.errors import InvalidArgument, Words
@@ -147,6 +148,16 @@ class Wrappers:
                     replica.require_forward_param_sync = False
             yield
 
+    def finish_exchange(self) -> None:
+        """Exchange zeros for the gradients that a backward pass which failed has not come to."""
+        for replica in self.replicas:
+            parameters = [p for p in replica.parameters() if p.requires_grad]
+            with torch.enable_grad(), _without_hooks(parameters):
+                for parameter in parameters:
+                    # Those whose gradient is on its way already are refused, one by one.
+                    with suppress(RuntimeError):
+                        torch.autograd.backward(0.0 * parameter.sum())
+
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Let replicas run forward on their own, and change nothing."""
@@ -159,6 +170,21 @@ class Wrappers:
             for replica, flag in zip(self.replicas, flags, strict=True):
                 replica.require_forward_param_sync = flag
             self.settle()
+
+
+@contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Let a backward pass call nobody's hooks on tensors: one of them may be what failed."""
+    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    found = [hooks for tensor in tensors for name in names if (hooks := getattr(tensor, name))]
+    kept = [dict(hooks) for hooks in found]
+    for hooks in found:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in zip(found, kept, strict=True):
+            hooks.update(before)
 
 
 def _ranks(model: nn.Module, replicas: tuple[DistributedDataParallel, ...]) -> tuple[int, ...]:

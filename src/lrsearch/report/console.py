@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,15 +13,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from lrsearch.core.outcome import Cost, Outcome
     from lrsearch.core.search import Observer, Update
 
-__all__ = ["live_progress", "result_table"]
+__all__ = ["live_progress", "printable", "result_table", "terminal"]
 
+# Control characters but tab and newline, what turns the direction of text, and lone surrogates.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REDRAW_SECONDS = 0.125  # between two redraws; every other update costs one clock reading
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything visible that a terminal would obey or cannot write.
+
+    Example:
+        >>> printable("a\\x1b[2Jb")
+        'a\\\\x1b[2Jb'
+    """
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 @contextmanager
@@ -43,7 +57,7 @@ def live_progress(title: str, *, enabled: bool) -> Iterator[Observer | None]:
         ...     print(observer)
         None
     """
-    if not enabled or sys.stderr is None or not sys.stderr.isatty():
+    if not enabled or not _is_terminal(sys.stderr):
         yield None
         return
     progress = _progress()
@@ -75,7 +89,9 @@ def result_table(outcome: Outcome) -> Table:
     # Text, not str: a reason may hold square brackets, which are markup to rich.
     for name, value in _rows(outcome):
         main = name == "learning rate"
-        table.add_row(name, Text(value, style=("bold green" if found else "red") if main else ""))
+        table.add_row(
+            name, Text(printable(value), style=("bold green" if found else "red") if main else "")
+        )
     return table
 
 
@@ -103,6 +119,25 @@ def _cost(cost: Cost) -> str:
     return ", ".join(parts)
 
 
+def terminal(stderr: bool = False) -> Console:
+    """Return a console whose cursor stays: no end of the process, however sudden, hides it."""
+    from rich.console import Console
+
+    class Terminal(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            return show and super().show_cursor(show)
+
+    return Terminal(stderr=stderr)
+
+
+def _is_terminal(stream: object) -> bool:
+    """Whether a stream, which may be missing, closed or a stranger's class, is a terminal."""
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, ValueError, OSError):
+        return False
+
+
 class _Bar:
     """An observer that redraws at most every ``_REDRAW_SECONDS``."""
 
@@ -112,6 +147,7 @@ class _Bar:
         self._task: TaskID | None = None
         self._last: Update | None = None
         self._next = 0.0
+        self._gone = False
 
     def __call__(self, update: Update) -> None:
         self._last = update
@@ -121,10 +157,14 @@ class _Bar:
             self._next = time.monotonic() + _REDRAW_SECONDS
 
     def draw(self) -> None:
-        """Show the last update."""
-        if self._last is None:
-            return
-        last = self._last
+        """Show the last update; a terminal that went away is no reason to stop the search."""
+        if self._last is not None and not self._gone:
+            try:
+                self._draw(self._last)
+            except (OSError, ValueError):
+                self._gone = True
+
+    def _draw(self, last: Update) -> None:
         state = f"lane {last.lane}  lr {last.lr:.3g}  loss {last.loss:.4g}"
         if self._task is None:
             self._task = self._progress.add_task(self._title, state=state)
@@ -133,7 +173,6 @@ class _Bar:
 
 
 def _progress() -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     return Progress(
@@ -141,9 +180,9 @@ def _progress() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[state]}", markup=False),
-        console=Console(stderr=True),
+        console=terminal(stderr=True),
         auto_refresh=False,
         transient=True,
         # What is printed meanwhile goes above the bar, unless it is written to a file or pipe.
-        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        redirect_stdout=_is_terminal(sys.stdout),
     )

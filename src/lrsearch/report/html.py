@@ -6,7 +6,7 @@ import io
 import os
 import platform
 from collections.abc import Iterable
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from lrsearch._version import __version__
 from lrsearch.core.curve import Curve
 from lrsearch.core.outcome import Outcome
 from lrsearch.core.serialize import write_atomically
+from lrsearch.report.console import printable
 from lrsearch.report.plot import plot
 
 __all__ = ["html_page", "write_report"]
@@ -96,6 +97,11 @@ def html_page(outcome: Outcome) -> str:
             "</body></html>\n",
         ]
     )
+
+
+def escape(text: str) -> str:
+    """Return ``text`` as HTML that shows it and can be written."""
+    return escape_markup(printable(text))
 
 
 def _answer(outcome: Outcome) -> Iterable[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lrsearch.core.outcome import Outcome
 from lrsearch.core.serialize import write_atomically
+from lrsearch.core.validation import file_path
 from lrsearch.errors import InvalidArgument
 from lrsearch.report.plot_data import Climb, Points, ShortRuns, Trials, plot_data
 
@@ -76,7 +77,7 @@ def check_plot_path(path: str | os.PathLike[str]) -> Path:
     """Return ``path`` if its ending names a format that can be written, else raise."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    target = Path(path)
+    target = file_path("path", path)
     ending = target.suffix.lower().lstrip(".")
     if ending not in FigureCanvasAgg.get_supported_filetypes():
         raise InvalidArgument.of("path", os.fspath(path), "a name ending in .png, .svg or .pdf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ Points: TypeAlias = tuple[tuple[float, float], ...]  # (lr, loss) pairs
 _TRIALS = ("sweep", "race")  # methods whose lanes are candidates; the others' lanes climb
 _FEWEST = 5  # points from which a fall is fitted, as in lrsearch.core.suggest
 _WIDTH = 1 / 30  # share of the points that the drawn average reaches to either side
+_LEAST, _MOST = 1e-140, 1e140  # what is drawn; beyond, axes and squares overflow
 _NOISES = 2.0  # half the height of the noise band, in standard deviations
 
 
@@ -127,12 +128,47 @@ def plot_data(outcome: Outcome) -> Climb | ShortRuns | Trials:
         >>> data.points, data.broke_at
         (((0.1, 2.0),), 1.0)
     """
-    if outcome.settings.get("method") in _TRIALS:
-        return _trials(outcome)
-    runs = [curve for curve in outcome.curves if len(curve) > 1 and np.ptp(curve.lr) == 0.0]
-    if len(runs) > 1 and len(runs) < len(outcome.curves):
-        return _short_runs(outcome, runs)
-    return _climb(outcome)
+    shown, title = _drawable(outcome), _title(outcome)
+    if _has_candidates(outcome):
+        return replace(_trials(shown), title=title)
+    runs = [curve for curve in shown.curves if len(curve) > 1 and np.ptp(curve.lr) == 0.0]
+    if len(runs) > 1 and len(runs) < len(shown.curves):
+        return replace(_short_runs(shown, runs), title=title)
+    return replace(_climb(shown), title=title)
+
+
+def _has_candidates(outcome: Outcome) -> bool:
+    return outcome.settings.get("method") in _TRIALS
+
+
+def _drawable(outcome: Outcome) -> Outcome:
+    """Return the outcome with every number where axes, squares and ratios of it do not overflow."""
+    low, lr, high = (min(max(v, _LEAST), _MOST) for v in (outcome.low, outcome.lr, outcome.high))
+    noise = outcome.noise
+    return replace(
+        outcome,
+        low=low,
+        lr=lr,
+        high=high,
+        noise=min(noise, _MOST) if noise is not None and np.isfinite(noise) else None,
+        curves=tuple(_drawable_curve(c, _has_candidates(outcome)) for c in outcome.curves),
+    )
+
+
+def _drawable_curve(curve: Curve, candidate: bool) -> Curve:
+    # A schedule may come to zero, which is no place on a logarithmic axis.
+    drawn = (curve.lr >= 0.0) if candidate else (curve.lr > 0.0)
+    lr, loss = curve.lr[drawn], curve.loss[drawn]
+    return replace(
+        curve,
+        lr=np.where(lr > 0.0, np.clip(lr, _LEAST, _MOST), 0.0),
+        loss=_moderate(loss),
+        evaluations=tuple((done, float(_moderate(np.array(x)))) for done, x in curve.evaluations),
+    )
+
+
+def _moderate(losses: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(losses), np.clip(losses, -_MOST, _MOST), losses)
 
 
 def _short_runs(outcome: Outcome, runs: list[Curve]) -> ShortRuns:

@@ -9,8 +9,10 @@ from lrsearch.core.interrupt import interruptible
 from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
+from lrsearch.find import check_options
 from lrsearch.integrations.lightning.checks import check_trainer
 from lrsearch.integrations.lightning.session import Request, as_it_was, inside_fit, search_here
+from lrsearch.pytorch.checks import check_outside_inference_mode
 from lrsearch.result import Result
 
 __all__ = ["find_lr_for"]
@@ -80,12 +82,11 @@ def find_lr_for(
         >>> result.apply(module)  # doctest: +SKIP
         >>> trainer.fit(module)  # doctest: +SKIP
     """
+    check_outside_inference_mode()
     check_trainer(trainer, module)
-    request = Request(
-        optimizer=optimizer,
-        method=method,
+    usual = check_options(
+        method,
         train_steps=train_steps,
-        schedule=schedule,
         monitor=monitor,
         validate=validate,
         vectorise=vectorise,
@@ -93,6 +94,12 @@ def find_lr_for(
         seed=seed,
         progress=progress,
         throw=throw,
+    )
+    request = Request(
+        optimizer=optimizer,
+        method=method,
+        schedule=schedule,
+        **usual,
         # Without either, Lightning stops at 1000 epochs: a limit, not a plan.
         planned=trainer.max_epochs is not None or trainer.max_steps != -1,
     )

@@ -10,13 +10,14 @@ from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
 from lrsearch.errors import InvalidArgument
-from lrsearch.find import search
+from lrsearch.find import check_options, search
 from lrsearch.integrations.transformers.beginning import begin_training
 from lrsearch.integrations.transformers.checks import check_trainer
 from lrsearch.integrations.transformers.kept import left_as_it_was
 from lrsearch.integrations.transformers.planned import planned_run
 from lrsearch.integrations.transformers.trainable import trainer_trainable
 from lrsearch.methods.race import Race
+from lrsearch.pytorch.checks import check_outside_inference_mode
 from lrsearch.pytorch.distributed import ranks_of
 from lrsearch.result import Result
 
@@ -89,9 +90,18 @@ def find_lr_for(
         >>> trainer.args.learning_rate == result.lr
         True
     """
+    check_outside_inference_mode()
     check_trainer(trainer)
+    usual = check_options(
+        method,
+        train_steps=train_steps,
+        vectorise=vectorise,
+        seed=trainer.args.seed if seed is None else seed,
+        progress=progress,
+        throw=throw,
+    )
     chosen = _with_budget(method, budget)
-    seed = trainer.args.seed if seed is None else seed
+    train_steps, seed = usual["train_steps"], usual["seed"]
     with one_search(ready=False), interruptible(), left_as_it_was(trainer):
         if not trainer.is_in_train:
             begin_training(trainer)
@@ -114,7 +124,7 @@ def find_lr_for(
 def _with_budget(method: str | Method, budget: float | None) -> str | Method:
     if budget is None:
         return method
-    if method not in ("auto", "race"):
+    if not isinstance(method, str) or method not in ("auto", "race"):
         raise InvalidArgument.of(
             "budget", budget, "None unless method is 'race'", "Other methods say what they cost."
         )
