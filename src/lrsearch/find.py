@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lrsearch.core.schedule import Shape
+from lrsearch.core.schedule import Shape, Table, settled
 from lrsearch.core.search import Method, Plan, run_search
 from lrsearch.core.trainable import Trainable
 from lrsearch.errors import InvalidArgument, MissingDependency, NoLearningRateFound
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import torch
+    from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["find_lr", "search"]
 
@@ -41,7 +42,8 @@ def find_lr(
     compute_loss: Callable[[Any, Any], torch.Tensor] | None = None,
     val_loader: Iterable[Any] | None = None,
     train_steps: int | None = None,
-    schedule: str | Shape = "constant",
+    schedule: str | Shape | Sequence[float] | LRScheduler = "constant",
+    warmup_steps: float | None = None,
     method: str | Method = "auto",
     min_lr: float | None = None,
     max_lr: float | None = None,
@@ -78,8 +80,13 @@ def find_lr(
         compute_loss: ``compute_loss(model, batch)`` for any other batch or loss.
         val_loader: held-out batches, by which race and sweep are ranked.
         train_steps: optimizer updates of the planned run.
-        schedule: shape of the planned run's learning rate, see
+        schedule: shape of the planned run's learning rate: ``"constant"``, ``"linear"``,
+            ``"cosine"``, ``"one-cycle"``, ``"wsd"``; a callable ``(step, total) ->
+            multiplier``; the sequence of the run's multipliers; or a scheduler of torch, which
+            is read from a copy, with a step after every update. See
             :mod:`lrsearch.core.schedule`.
+        warmup_steps: updates in which the learning rate first rises in a line, or their share
+            of the run below 1.
         method: ``"range"``, ``"ladder"``, ``"race"``, ``"sweep"``, a settings object such as
             ``RangeTest(steps=200)``, or ``"auto"``: a race when ``train_steps`` is given, else
             a range test.
@@ -134,6 +141,7 @@ def find_lr(
         raise MissingDependency(
             "find_lr needs PyTorch: pip install 'lrsearch[torch]', or your own build of it."
         ) from error
+    schedule = _planned(schedule, train_steps, warmup_steps)
     with ranks_of(model) as ranks:
         ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
         trainable = torch_trainable(
@@ -169,7 +177,8 @@ def search(
     *,
     method: str | Method = "auto",
     train_steps: int | None = None,
-    schedule: str | Shape = "constant",
+    schedule: str | Shape | Sequence[float] | LRScheduler = "constant",
+    warmup_steps: float | None = None,
     seed: int = 0,
     progress: bool = True,
     throw: bool = True,
@@ -182,7 +191,7 @@ def search(
             a method ``shorten_epochs``, for the short lanes of races),
             ``multipliers`` (learning rate of each parameter group over that of the first) and
             ``leads`` (whether this process shows progress, where several search together).
-        method: as in :func:`find_lr`; the other arguments too.
+        method, schedule, warmup_steps: as in :func:`find_lr`; the other arguments too.
 
     Returns:
         The result.
@@ -191,6 +200,7 @@ def search(
         NoLearningRateFound: the search has no answer and ``throw`` is true.
     """
     chosen = _method(method, train_steps)
+    schedule = _planned(schedule, train_steps, warmup_steps)
     plan = Plan(
         train_steps=train_steps,
         schedule=schedule,
@@ -203,10 +213,26 @@ def search(
         outcome = run_search(trainable, chosen, plan, observer, kept)
     multipliers = tuple(getattr(trainable, "multipliers", (1.0,)))
     hand_over = HandOver(trainable, kept, plan) if kept else None
-    result = Result.from_outcome(outcome, multipliers=multipliers, hand_over=hand_over)
+    settings = outcome.settings
+    if isinstance(schedule, Table) and schedule.peak_over_base is not None:
+        settings = {**settings, "peak_over_base": schedule.peak_over_base}
+    result = Result.from_outcome(
+        outcome, multipliers=multipliers, hand_over=hand_over, settings=settings
+    )
     if throw and not result.status.found:
         raise NoLearningRateFound(result.why, result)
     return result
+
+
+def _planned(
+    schedule: Any, train_steps: int | None, warmup_steps: float | None = None
+) -> str | Shape:
+    """Return the shape of the planned run, of whatever the user has."""
+    if callable(getattr(schedule, "step", None)) and not callable(schedule):
+        from lrsearch.pytorch.schedulers import planned_schedule
+
+        schedule = planned_schedule(schedule, train_steps)
+    return settled(schedule, train_steps, warmup_steps)
 
 
 def _method(
