@@ -30,6 +30,7 @@ __all__ = [
     "applied",
     "attached_to",
     "by_metric",
+    "follows",
     "moved_to",
     "peak_of",
     "place_of",
@@ -343,6 +344,12 @@ def applied(
             rates do not follow.
     """
     groups = optimizer.param_groups
+    if len(groups) != len(peaks):
+        raise InvalidArgument.of(
+            "optimizer",
+            Words(f"{len(groups)} parameter groups"),
+            f"the {len(peaks)} groups the search was made with",
+        )
     schedulers = [unwrapped(scheduler) for scheduler in schedulers]
     missing = attached_to(groups, besides=schedulers) if all_given else []
     if missing:
@@ -373,6 +380,18 @@ def applied(
     if new is None or _is_tensor(default):
         return move
     return Move((*move.changes, (optimizer.defaults, "lr", default, new)))
+
+
+def follows(scheduler: Any) -> bool:
+    """Whether all learning rates of a scheduler are multiplied when those of its optimizer are."""
+    groups = _groups_of(unwrapped(scheduler))
+    bases = [_base(group) for group in groups]
+    lead = bases[_lead(np.array(bases))]
+    try:
+        moved_to([2.0 * base for base in bases], groups, [scheduler], lead)
+    except InvalidArgument:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -638,6 +657,17 @@ def _length(scheduler: Any) -> int:
             numbers = value if isinstance(value, (list, tuple)) else [value]
             found += int(max((n for n in numbers if isinstance(n, (int, float))), default=0))
     return min(found + 1, _MOST)
+
+
+def _times(scheduler: Any) -> int:
+    """Return how often Accelerate steps its scheduler after an update: once for each process."""
+    if scheduler is unwrapped(scheduler) or not getattr(scheduler, "step_with_optimizer", False):
+        return 1
+    if getattr(scheduler, "split_batches", False):
+        return 1
+    from accelerate.state import AcceleratorState
+
+    return int(AcceleratorState().num_processes)
 
 
 def _lead(rates: npt.NDArray[np.float64]) -> int:

@@ -14,7 +14,15 @@ from typing import Any
 
 from lrsearch.errors import InvalidArgument, MissingDependency, Words
 
-__all__ = ["PRIVATE", "check_package", "installed", "package_of", "progress_of", "setup_data"]
+__all__ = [
+    "PRIVATE",
+    "check_package",
+    "installed",
+    "made_anew",
+    "package_of",
+    "progress_of",
+    "setup_data",
+]
 
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -31,6 +39,7 @@ PRIVATE = (
     "trainer.lightning_module._on_before_batch_transfer",
     "loggers.logger.DummyLogger",
     "core.optimizer._MockOptimizer",
+    "core.optimizer._init_optimizers_and_lr_schedulers",
     "utilities.combined_loader.CombinedLoader.flattened",
 )
 
@@ -79,6 +88,15 @@ def check_package(trainer: object, module: object) -> None:
         f"one of {package.__name__}, as the trainer",
         "The two packages do not mix: import both from the same one.",
     )
+
+
+def made_anew(module: Any) -> tuple[list[Any], list[Any]]:
+    """Return what ``configure_optimizers`` makes now: optimizers, and the schedulers' configs."""
+    package = package_of(module)
+    assert package is not None
+    home = importlib.import_module(f"{package.__name__}.core.optimizer")
+    optimizers, configs = home._init_optimizers_and_lr_schedulers(module)
+    return list(optimizers), list(configs)
 
 
 def progress_of(trainer: Any) -> Any:
