@@ -69,7 +69,6 @@ CASES: dict[str, tuple[Any, str]] = {
     "everything frozen": (frozen, "without trainable parameters.*Is everything frozen"),
     "of another model": (of_another_model, "holds none of the model's trainable parameters"),
     "a rate of zero": (put(args__learning_rate=0.0), "'lr'.: got 0.0"),
-
 }
 
 
