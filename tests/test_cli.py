@@ -158,6 +158,30 @@ class TestFind:
         assert {len(curve["lr"]) for curve in read["curves"]} == {4}
         assert max(curve["lr"][0] for curve in read["curves"]) == 1e-3
 
+    def test_a_warmup_composes_with_a_schedule(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--train-steps", 8, "--schedule", "linear", "--warmup-steps", 3]
+        assert run("find", f"{factory}:wide", *options, "--json") in (0, 3)
+        read = json.loads(capsys.readouterr().out)
+        assert "after a warmup" in read["settings"]["schedule"]
+        lrs = read["curves"][0]["lr"]
+        assert lrs[:4] == pytest.approx([lrs[3] * share for share in (0.25, 0.5, 0.75, 1.0)])
+
+    def test_a_scheduler_in_the_mapping_is_the_schedule(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with factory.open("a", encoding="utf-8") as file:
+            file.write(
+                "\n\ndef scheduled():\n"
+                "    made = wide()\n"
+                "    decay = torch.optim.lr_scheduler.ExponentialLR(made['optimizer'], 0.5)\n"
+                "    return {**made, 'train_steps': 4, 'schedule': decay}\n"
+            )
+        assert run("find", f"{factory}:scheduled", "--json") in (0, 3)
+        lrs = json.loads(capsys.readouterr().out)["curves"][0]["lr"]
+        assert lrs == pytest.approx([lrs[0] * share for share in (1, 0.5, 0.25, 0.125)])
+
     def test_steps_and_bounds_shape_the_range_test(
         self, factory: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -291,6 +315,7 @@ class TestBadFactories:
         [
             (["--method", "magic"], "method: got 'magic'"),
             (["--schedule", "magic"], "schedule: got 'magic'"),
+            (["--warmup-steps", "3"], "train_steps beside it"),
             (["--steps", "3"], "steps: got 3"),
             (["--min-lr", "-1"], "min_lr: got -1.0"),
             (["--train-steps", "0"], "train_steps: got 0"),

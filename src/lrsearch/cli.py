@@ -83,6 +83,9 @@ def demo(name: str, out: Path, steps: int | None, seed: int, as_json: bool) -> i
 @_steps_option
 @click.option("--train-steps", type=int, help="Updates of the planned run.")
 @click.option("--schedule", help='"constant", "linear", "cosine", "one-cycle" or "wsd".')
+@click.option(
+    "--warmup-steps", type=float, help="Updates of a warmup before it, or their share below 1."
+)
 @click.option("--min-lr", type=float, help="Lowest learning rate; found when not given.")
 @click.option("--max-lr", type=float, help="Highest learning rate; found when not given.")
 @click.option("--seed", type=int, help="Seed of everything random in the search.")

@@ -41,11 +41,6 @@ def of_another_model(trainer: Trainer) -> None:
     trainer.optimizer = torch.optim.SGD(bert().parameters(), lr=0.1)
 
 
-def rising(trainer: Trainer) -> None:
-    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1, momentum=0.9)
-    trainer.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(trainer.optimizer, 1.0, 20)
-
-
 def put(**attributes: Any) -> Any:
     def change(trainer: Trainer) -> None:
         for path, value in attributes.items():

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from accelerate import Accelerator
 from torch.optim import lr_scheduler as S
 from torch.optim.swa_utils import SWALR
 
 import lrsearch
 from lrsearch import InvalidArgument, Result
-from lrsearch.core.schedule import multipliers
+from lrsearch.core.schedule import Table, multipliers
 from lrsearch.pytorch.schedulers import Twin, attached_to, planned_schedule
+from lrsearch.pytorch.trainable import torch_trainable
 from tests.report.outcomes import broken_line, outcome_of
 
 STEPS = 60
@@ -225,6 +227,39 @@ def test_learning_rates_that_a_scheduler_of_ones_own_keeps_move_too(make: Any) -
     scheduler = make(optimizer)
     result().apply(optimizer, scheduler)
     assert follow(optimizer, scheduler, STEPS) == pytest.approx(before * FOUND / 0.02)
+
+
+def test_a_function_that_looks_at_its_optimizer_is_seen_through() -> None:
+    optimizer = optimizer_of()
+    floor = lambda s: max(1e-3 / optimizer.param_groups[0]["initial_lr"], 0.9**s)  # noqa: E731
+    scheduler = S.LambdaLR(optimizer, floor)
+    with pytest.raises(InvalidArgument, match="follow those of its optimizer"):
+        result().apply(optimizer, scheduler)
+    assert scheduler.base_lrs == [0.02, 0.005]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.005]
+
+
+class NoamOpt:
+    """As in "The Annotated Transformer": it sets the rate and steps the optimizer."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer, self.made = optimizer, 0
+
+    def step(self) -> None:
+        self.made += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = 64**-0.5 * min(self.made**-0.5, self.made * 20**-1.5)
+        self.optimizer.step()
+
+
+def test_a_wrapper_that_sets_the_rate_itself_is_noticed_and_refused() -> None:
+    optimizer = optimizer_of()
+    wrapper = NoamOpt(optimizer)
+    with pytest.raises(InvalidArgument, match="a NoamOpt is attached"):
+        result().apply(optimizer)
+    with pytest.raises(InvalidArgument, match="a NoamOpt, expected one whose"):
+        result().apply(optimizer, wrapper)
+    assert optimizer.param_groups[0]["lr"] == 0.02
 
 
 class Noam(S.LRScheduler):
@@ -447,6 +482,56 @@ def test_a_plateau_counts_as_constant() -> None:
         throw=False,
     )  # fmt: skip
     assert found.curves[0].lr.tolist() == pytest.approx([0.01] * 10)
+
+
+SCHEDULES: dict[str, Any] = {
+    "a name after a warmup": {"schedule": "linear", "warmup_steps": 10},
+    "a share of warmup": {"schedule": "cosine", "warmup_steps": 0.2},
+    "a sequence": {"schedule": [0.5, 1.0, 1.0, 0.25]},
+    "a callable above one": {"schedule": lambda step, total: 3.0 * (1 - step / total)},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_find_lr_and_search_take_every_schedule(name: str) -> None:
+    task, _ = problem(lambda o: None)
+    options: Any = {
+        "train_steps": 40,
+        "method": lrsearch.Sweep([0.01]),
+        "progress": False,
+        "throw": False,
+        **SCHEDULES[name],
+    }
+    found = lrsearch.find_lr(*task, **options)
+    same = lrsearch.search(torch_trainable(*task), **options)
+    assert found.curves[0].lr.tolist() == same.curves[0].lr.tolist()
+    assert found.curves[0].lr.max() == pytest.approx(0.01)
+    assert "peak_over_base" not in found.settings
+
+
+def test_a_schedule_that_ignores_total_is_told_once() -> None:
+    task, _ = problem(lambda o: None)
+    options: Any = {"train_steps": 40, "method": lrsearch.Sweep([0.01]), "throw": False}
+    with pytest.warns(UserWarning, match="does not look at total") as told:
+        lrsearch.find_lr(*task, schedule=lambda s, total: 0.9**s, progress=False, **options)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+
+
+def test_accelerates_optimizer_and_scheduler_are_looked_through() -> None:
+    accelerator = Accelerator(cpu=True)
+    plain = optimizer_of()
+    before = follow(plain, warmup_then_cosine(plain), STEPS)
+    inner = optimizer_of()
+    optimizer, scheduler = accelerator.prepare(inner, warmup_then_cosine(inner))
+    with pytest.raises(InvalidArgument, match="a SequentialLR is attached"):
+        result().apply(optimizer)
+    shape = planned_schedule(scheduler, STEPS)
+    assert isinstance(shape, Table)
+    assert shape.multipliers == pytest.approx(before[:, 0] / before.max())
+    result().apply(optimizer, scheduler)
+    after = follow(inner, scheduler.scheduler, STEPS)
+    assert after == pytest.approx(before * FOUND / before.max())
 
 
 def test_reading_warns_of_nothing_and_leaves_nothing_to_collect() -> None:

@@ -256,7 +256,7 @@ def _looked_at(function: Shape, steps: int) -> Shape:
             f"{steps}, so it does not look at total. It is read over {steps} updates and "
             "compressed for shorter runs; use total, or pass the sequence of multipliers.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,  # settled, _planned, find_lr, the user
         )
         return table
     return function if 1.0 - _NEAR_ONE <= values.max() <= 1.0 + 1e-9 else table

@@ -50,7 +50,7 @@ _RATE = re.compile(rf"{_GROUP_RATE.pattern}|eps|(base|min|max)_values")
 _LENGTHS = ("total_steps", "total_iters", "T_max", "T_0", "total_size", "step_size", "_milestones")
 _FEWEST, _MOST = 1000, 1_000_000  # updates over which a run of unknown length is looked at
 _CHECKED = 100_000  # updates of a planned run that are compared
-_NAMED = ("LR", "Scheduler", "OnPlateau")  # ends of the names of schedulers that are not torch's
+_NAMED = re.compile(r"LR$|OnPlateau$|(?i:sched|warmup|anneal|noam)")  # if they are not torch's
 
 
 def unwrapped(scheduler: Any) -> Any:
@@ -76,7 +76,8 @@ def by_metric(scheduler: Any) -> bool:
             "scheduler",
             Words(f"a {type(scheduler).__name__} whose step() needs {needed[0]!r}"),
             "one that is stepped without arguments, or with a metric",
-            "Pass the shape as schedule=..., a callable (step, total) -> multiplier.",
+            "Pass the shape as schedule=..., a callable (step, total) -> multiplier, and put "
+            "result.lr into the scheduler yourself.",
         )
     return bool(needed)
 
@@ -290,7 +291,7 @@ def moved_to(
     """Return what makes ``peaks`` the highest learning rates of the groups' run.
 
     Every learning rate of the run, past and to come, is multiplied by the same number, so the
-    schedulers stay where they are. That is tried on copies first.
+    schedulers stay where they are. That is seen on copies of what they would be.
 
     Args:
         peaks: the new peak of every group.
@@ -316,9 +317,10 @@ def moved_to(
                 "the scheduler of this one",
             )
     scales = _Scales.of(peaks, groups, peak)
+    move = Move(tuple(scales.changes(groups, schedulers)))
     if schedulers:
-        _try_on_copies(scales, groups, schedulers, steps)
-    return Move(tuple(scales.changes(groups, schedulers)))
+        _check(move, scales, schedulers, steps)
+    return move
 
 
 def applied(
@@ -369,17 +371,20 @@ def applied(
         steps = steps if isinstance(steps, int) else None
         over_base = over_base if isinstance(over_base, float) else None
         peak = peak_of(schedulers, steps, over_base)
-        move = moved_to(peaks, groups, schedulers, peak, steps=steps)
-    else:
-        peak = _base(groups[lead])
-        keys = ("lr", "initial_lr")
-        pairs = zip(groups, peaks, strict=True)
-        move = Move(tuple((g, k, _kept(g[k]), new) for g, new in pairs for k in keys if k in g))
-    default = getattr(optimizer, "defaults", {}).get("lr")
-    new = _scaled(default, [(peaks[lead], peak)], (peaks[lead], peak)) if peak > 0.0 else None
-    if new is None or _is_tensor(default):
-        return move
-    return Move((*move.changes, (optimizer.defaults, "lr", default, new)))
+        return moved_to(peaks, groups, schedulers, peak, steps=steps)
+    changes = [
+        (group, key, _kept(group[key]), new)
+        for group, new in zip(groups, peaks, strict=True)
+        for key in ("lr", "initial_lr")
+        if key in group
+    ]
+    # From which schedulers made later may take their floors, and groups their learning rates.
+    lead = _lead(np.array(peaks))
+    defaults, base = getattr(optimizer, "defaults", {}), _base(groups[lead])
+    default = defaults.get("lr")
+    if isinstance(default, float) and base > 0.0:
+        changes.append((defaults, "lr", default, peaks[lead] * (default / base)))
+    return Move(tuple(changes))
 
 
 def follows(scheduler: Any) -> bool:
@@ -417,11 +422,6 @@ class _Scales:
             pairs[id(group)] = (new, peak * (base / bases[lead])) if known else (peaks[lead], peak)
         return cls(pairs, (peaks[lead], peak))
 
-    def for_groups(self, groups: Sequence[dict[str, Any]], doubles: Iterable[Any]) -> _Scales:
-        """Return the same for the stand-ins of these groups."""
-        pairs = {id(two): self.pairs[id(one)] for one, two in zip(groups, doubles, strict=True)}
-        return _Scales(pairs, self.lead)
-
     def changes(
         self, groups: Sequence[dict[str, Any]], schedulers: Sequence[Any]
     ) -> Iterator[tuple[dict[str, Any], str, Any, Any]]:
@@ -445,23 +445,20 @@ class _Scales:
                         yield vars(scheduler), key, _kept(value), new
 
 
-def _try_on_copies(
-    scales: _Scales,
-    groups: Sequence[dict[str, Any]],
-    schedulers: Sequence[Any],
-    steps: int | None,
-) -> None:
-    """Raise unless the run of a moved copy is that of another, group by group, times a number."""
+def _check(move: Move, scales: _Scales, schedulers: Sequence[Any], steps: int | None) -> None:
+    """Raise unless the run of a moved copy is that of another, group by group, times a number.
+
+    The change is made and taken back, so that functions which look at the optimizer see it.
+    """
     length = max(steps or 0, _FEWEST, *(_length(one) for one in schedulers))
     length = min(length, _CHECKED)
-    plain, moved = Twin(schedulers), Twin(schedulers)
-    moving = _moving_groups(schedulers)
-    there = scales.for_groups(moving, moved.groups)
-    for holder, key, _, new in list(there.changes(moved.groups, moved.schedulers)):
-        _put(holder, key, new)
-    factors = np.array([new / old for new, old in (scales.pairs[id(g)] for g in moving)])
-    before, after = plain.rates(length), moved.rates(length)
-    wanted = before * factors
+    pairs = [scales.pairs[id(group)] for group in _moving_groups(schedulers)]
+    wanted = Twin(schedulers).rates(length) * np.array([new / old for new, old in pairs])
+    try:
+        move.do()
+        after = Twin(schedulers).rates(length)
+    finally:
+        move.undo()
     wrong = ~np.isclose(after, wanted, rtol=1e-4, atol=1e-7 * float(wanted.max(initial=0.0)))
     if wrong.any():
         at, group = (int(i) for i in np.argwhere(wrong)[0])
@@ -538,7 +535,7 @@ def _living(groups: Sequence[dict[str, Any]], known: set[int]) -> list[Any]:
 def _is_kind_of_scheduler(kind: type) -> bool:
     if issubclass(kind, LRScheduler):
         return True
-    if not any(base.__name__.endswith(_NAMED) for base in kind.__mro__):
+    if not any(_NAMED.search(base.__name__) for base in kind.__mro__):
         return False
     own = {name for base in kind.__mro__ for name in vars(base)}
     return {"step", "__dict__"} <= own
