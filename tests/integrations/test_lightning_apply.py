@@ -131,6 +131,17 @@ def test_an_attribute_that_is_named_is_set_whatever_the_usual_ones_do() -> None:
     assert max(recorder.lrs) == found.lr
 
 
+@pytest.mark.parametrize("name", ["a literal", "a formula", "a literal peak"])
+def test_an_attribute_that_is_named_and_not_used_is_told_with_the_line(name: str) -> None:
+    make, message = OWN_RATES[name]
+    module = seeded(make)
+    module.rate = 1e-3
+    found = find(trainer(), module)
+    with pytest.raises(InvalidArgument, match=rf"module's rate. It is set in .*{message}"):
+        apply_result(found, module, name="rate")
+    assert module.rate == 1e-3
+
+
 def test_configure_optimizers_that_may_be_called_once_is_no_obstacle() -> None:
     class Once(Net):
         def configure_optimizers(self) -> Any:

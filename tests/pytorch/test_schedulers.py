@@ -87,6 +87,11 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     ),
     "SequentialLR": warmup_then_cosine,
     "SequentialLR nested": nested,
+    "SequentialLR around restarts": lambda o: S.SequentialLR(
+        o,
+        [S.ConstantLR(o, 0.5, 9), S.CosineAnnealingWarmRestarts(o, 4, 2), S.PolynomialLR(o, 50)],
+        [3, 12],
+    ),
     "ChainedScheduler": lambda o: S.ChainedScheduler(
         [S.LinearLR(o, 0.3, 1.0, 9), S.ExponentialLR(o, 0.98)]
     ),

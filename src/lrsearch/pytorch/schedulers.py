@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingWarmRestarts,
+    LRScheduler,
+    SequentialLR,
+)
 
 from lrsearch.core.grid import whole
 from lrsearch.core.schedule import Table
@@ -450,8 +455,8 @@ def _check(move: Move, scales: _Scales, schedulers: Sequence[Any], steps: int | 
 
     The change is made and taken back, so that functions which look at the optimizer see it.
     """
-    length = max(steps or 0, _FEWEST, *(_length(one) for one in schedulers))
-    length = min(length, _CHECKED)
+    known = max(_FEWEST, *(_length(one) for one in schedulers)) if steps is None else steps
+    length = min(known, _CHECKED)
     pairs = [scales.pairs[id(group)] for group in _moving_groups(schedulers)]
     wanted = Twin(schedulers).rates(length) * np.array([new / old for new, old in pairs])
     try:
@@ -633,6 +638,8 @@ def _begin(scheduler: Any) -> None:
     elif isinstance(scheduler, SequentialLR):
         for one in _inside(scheduler):
             one.last_epoch = 0 if isinstance(one, SequentialLR) else -1
+            if isinstance(one, CosineAnnealingWarmRestarts):
+                one.T_cur, one.T_i = 0, one.T_0
         scheduler._schedulers[0]._initial_step()
     else:
         scheduler.last_epoch = -1

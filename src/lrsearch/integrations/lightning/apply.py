@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import torch
 
 from lrsearch.errors import InvalidArgument, NoLearningRateFound, Words
-from lrsearch.integrations.lightning.package import made_anew, package_of
+from lrsearch.integrations.lightning.package import made_anew, made_without_trainer, package_of
 from lrsearch.integrations.lightning.plan import planned_run
 from lrsearch.integrations.source import line_that_sets
-from lrsearch.pytorch.schedulers import follows
+from lrsearch.pytorch.schedulers import follows, peak_of
 from lrsearch.result import Result
 
 __all__ = ["apply_result", "attributes_of", "run_after_applying"]
@@ -21,6 +22,7 @@ __all__ = ["apply_result", "attributes_of", "run_after_applying"]
 _log = logging.getLogger(__name__)
 
 _NAMES = ("lr", "learning_rate")
+_Place: TypeAlias = tuple[Any, str, float]  # a dictionary, its key, the value over the peak
 
 
 def apply_result(result: Result, module: Any, name: str | None = None) -> None:
@@ -63,10 +65,15 @@ def apply_result(result: Result, module: Any, name: str | None = None) -> None:
             "Name it: lrsearch.integrations.lightning.apply_result(result, module, name=...); "
             "or use result.lr yourself.",
         )
-    if name is None and not getattr(getattr(module, "_trainer", None), "training", False):
-        _check_run(result, told.get("after_applying"))
+    place = told.get("optimizer", 0)
+    if places and not getattr(getattr(module, "_trainer", None), "training", False):
+        after = told.get("after_applying")
+        if name is not None:
+            steps = result.settings.get("train_steps")
+            after = _run_now(module, place, result.lr, places, steps)
+        _check_run(result, after, " or ".join(names))
     if optimizers:
-        optimizer = optimizers[told.get("optimizer", 0)]
+        optimizer = optimizers[place]
         configs = module.trainer.lr_scheduler_configs
         result.apply(
             optimizer, [c.scheduler for c in configs if c.scheduler.optimizer is optimizer]
@@ -128,31 +135,62 @@ def run_after_applying(
     places = [(*at, share) for name, share in shares.items() for at in _places(module, name)]
     if not places:
         return None
+    try:
+        with _trying(places, lr):
+            optimizers, configs = made_anew(module)
+            peak = planned_run(trainer, optimizers[place], configs=configs).lr
+    except Exception as error:  # the user's code may be meant to run once
+        _log.debug("configure_optimizers cannot be called again: %s", error)
+        return None
+    return _said(module, lr, peak, optimizers[place], [c.scheduler for c in configs])
+
+
+def _run_now(
+    module: Any, place: int, lr: float, places: list[_Place], steps: Any
+) -> dict[str, Any] | None:
+    """The same after the search, for an attribute that it did not know of."""
+    try:
+        with _trying(places, lr):
+            optimizers, schedulers = made_without_trainer(module)
+        optimizer = optimizers[place]
+        mine = [one for one in schedulers if one.optimizer is optimizer]
+        first = optimizer.param_groups[0]["lr"]
+        peak = peak_of(mine, steps if isinstance(steps, int) else None) if mine else float(first)
+    except Exception as error:  # it may need its trainer
+        _log.debug("configure_optimizers cannot be called here: %s", error)
+        return None
+    return _said(module, lr, peak, optimizer, mine)
+
+
+@contextmanager
+def _trying(places: list[_Place], lr: float) -> Iterator[None]:
+    """Let the attributes have the learning rate for a moment."""
     before = [holder[key] for holder, key, _ in places]
     try:
         for holder, key, share in places:
             holder[key] = lr * share
-        optimizers, configs = made_anew(module)
-        peak = planned_run(trainer, optimizers[place], configs=configs).lr
-    except Exception as error:  # the user's code may be meant to run once
-        _log.debug("configure_optimizers cannot be called again: %s", error)
-        return None
+        yield
     finally:
         for (holder, key, _), value in zip(places, before, strict=True):
             holder[key] = value
+
+
+def _said(
+    module: Any, lr: float, peak: float, optimizer: torch.optim.Optimizer, schedulers: list[Any]
+) -> dict[str, Any]:
     if math.isclose(peak, lr, rel_tol=1e-3):
         return {"peak": peak}
-    mine = [c.scheduler for c in configs if c.scheduler.optimizer is optimizers[place]]
+    mine = [one for one in schedulers if one.optimizer is optimizer]
     own = tuple(scheduler for scheduler in mine if not follows(scheduler))
     return {"peak": peak, "set_by": line_that_sets(type(module).configure_optimizers, own)}
 
 
-def _check_run(result: Result, after: Mapping[str, Any] | None) -> None:
+def _check_run(result: Result, after: Mapping[str, Any] | None, names: str) -> None:
     """Raise if the next run, as it was read, does not use the answer."""
     if after is not None and "set_by" in after:
         raise InvalidArgument(
             f"apply: the run would peak at a learning rate of {after['peak']:.3g}, not at the "
             f"{result.lr:.3g} that was found, since it does not come from the module's "
-            f"{' or '.join(_NAMES)}. It is set in {after['set_by']}. Let it use self.lr or "
-            "self.hparams.lr, or write result.lr there. Nothing was set."
+            f"{names}. It is set in {after['set_by']}. Let it use the module's attribute, or write "
+            "result.lr there. Nothing was set."
         )
