@@ -242,7 +242,7 @@ def peak_of(
         return now
     done = max(_done(one) for one in planned)
     again = _begun_again(planned)
-    known = again is not None and math.isclose(again.rates(done + 1)[-1, lead], now, rel_tol=1e-6)
+    known = again is not None and math.isclose(again.rates(done + 1)[-1, lead], now, rel_tol=1e-5)
     done = done if known else 0
 
     def run(length: int) -> npt.NDArray[np.float64]:
@@ -252,7 +252,7 @@ def peak_of(
 
     if over_base is not None and steps is not None:
         searched = over_base * base
-        if np.isclose(run(min(done + steps, _MOST)), searched, rtol=1e-6, atol=0.0).any():
+        if np.isclose(run(min(done + steps, _MOST)), searched, rtol=1e-5, atol=0.0).any():
             return searched
     if steps is not None:
         return float(run(max(steps, done + 1)).max())
