@@ -163,6 +163,30 @@ class TestFind:
         assert {len(curve["lr"]) for curve in read["curves"]} == {4}
         assert max(curve["lr"][0] for curve in read["curves"]) == 1e-3
 
+    def test_a_warmup_composes_with_a_schedule(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--train-steps", 8, "--schedule", "linear", "--warmup-steps", 3]
+        assert run("find", f"{factory}:wide", *options, "--json") in (0, 3)
+        read = json.loads(capsys.readouterr().out)
+        assert "after a warmup" in read["settings"]["schedule"]
+        lrs = read["curves"][0]["lr"]
+        assert lrs[:4] == pytest.approx([lrs[3] * share for share in (0.25, 0.5, 0.75, 1.0)])
+
+    def test_a_scheduler_in_the_mapping_is_the_schedule(
+        self, factory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with factory.open("a", encoding="utf-8") as file:
+            file.write(
+                "\n\ndef scheduled():\n"
+                "    made = wide()\n"
+                "    decay = torch.optim.lr_scheduler.ExponentialLR(made['optimizer'], 0.5)\n"
+                "    return {**made, 'train_steps': 4, 'schedule': decay}\n"
+            )
+        assert run("find", f"{factory}:scheduled", "--json") in (0, 3)
+        lrs = json.loads(capsys.readouterr().out)["curves"][0]["lr"]
+        assert lrs == pytest.approx([lrs[0] * share for share in (1, 0.5, 0.25, 0.125)])
+
     def test_steps_and_bounds_shape_the_range_test(
         self, factory: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -473,6 +497,7 @@ class TestBadFactories:
                 "'magic' is not one of 'auto', 'range', 'ladder', 'race', 'sweep'",
             ),
             (["--schedule", "magic"], "'magic' is not one of 'constant', 'linear', 'cosine'"),
+            (["--warmup-steps", "3"], "train_steps beside it"),
             (["--autocast", "int8"], "'int8' is not one of 'bfloat16', 'float16'"),
             (["--seed", str(2**70)], "seed: got 1180591620717411303424"),
             (["--budget", "-1"], "Race.budget: got -1.0"),

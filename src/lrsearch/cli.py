@@ -124,6 +124,9 @@ def demo(name: str, out: Path, steps: int | None, seed: int, as_json: bool) -> i
 @click.option("--budget", type=float, help="What a race may spend, in planned runs.")
 @click.option("--train-steps", type=int, help="Updates of the planned run.")
 @click.option("--schedule", type=click.Choice(_SCHEDULES), help="Its learning rate's shape.")
+@click.option(
+    "--warmup-steps", type=float, help="Updates of a warmup before it, or their share below 1."
+)
 @click.option("--min-lr", type=float, help="Lowest learning rate; found when not given.")
 @click.option("--max-lr", type=float, help="Highest learning rate; found when not given.")
 @click.option("--val-batches", type=int, help="Held-out batches of one evaluation.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lrsearch.core.schedule import Shape
+from lrsearch.core.schedule import Shape, Table, settled
 from lrsearch.core.search import Method, Plan, run_search
 from lrsearch.core.trainable import Trainable
 from lrsearch.core.validation import Check, at_least, checked, flag, maybe, one_of, positive, text
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import torch
+    from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["check_options", "find_lr", "search"]
 
@@ -61,7 +62,8 @@ def find_lr(
     evaluate: Callable[[Any], float] | None = None,
     val_batches: int | None = None,
     train_steps: int | None = None,
-    schedule: str | Shape = "constant",
+    schedule: str | Shape | Sequence[float] | LRScheduler = "constant",
+    warmup_steps: float | None = None,
     method: str | Method = "auto",
     min_lr: float | None = None,
     max_lr: float | None = None,
@@ -114,8 +116,13 @@ def find_lr(
             work; 512 examples or two batches always. ``result.cost.evaluation_seconds`` says what
             they took.
         train_steps: optimizer updates of the planned run.
-        schedule: shape of the planned run's learning rate, see
+        schedule: shape of the planned run's learning rate: ``"constant"``, ``"linear"``,
+            ``"cosine"``, ``"one-cycle"``, ``"wsd"``; a callable ``(step, total) ->
+            multiplier``; the sequence of the run's multipliers; or a scheduler of torch, which
+            is read from a copy, with a step after every update. See
             :mod:`lrsearch.core.schedule`.
+        warmup_steps: updates in which the learning rate first rises in a line, or their share
+            of the run below 1.
         method: ``"range"``, ``"ladder"``, ``"race"``, ``"sweep"``, a settings object such as
             ``RangeTest(steps=200)``, or ``"auto"``: a race when ``train_steps`` is given, else
             a range test.
@@ -179,6 +186,7 @@ def find_lr(
             low=_either("min_lr", min_lr, "start_lr", start_lr),
             high=_either("max_lr", max_lr, "end_lr", end_lr),
         )
+        schedule = _planned(schedule, usual["train_steps"], warmup_steps)
         ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
         trainable = torch_trainable(
             model,
@@ -210,7 +218,8 @@ def search(
     *,
     method: str | Method = "auto",
     train_steps: int | None = None,
-    schedule: str | Shape = "constant",
+    schedule: str | Shape | Sequence[float] | LRScheduler = "constant",
+    warmup_steps: float | None = None,
     seed: int = 0,
     progress: bool = True,
     throw: bool = True,
@@ -223,7 +232,7 @@ def search(
             a method ``shorten_epochs``, for the short lanes of races),
             ``multipliers`` (learning rate of each parameter group over that of the first) and
             ``leads`` (whether this process shows progress, where several search together).
-        method: as in :func:`find_lr`; the other arguments too.
+        method, schedule, warmup_steps: as in :func:`find_lr`; the other arguments too.
 
     Returns:
         The result.
@@ -237,6 +246,7 @@ def search(
         raise InvalidArgument.of("trainable", trainable, expected)
     checked(_OPTIONS, progress=progress, throw=throw)
     chosen = _method(method, train_steps)
+    schedule = _planned(schedule, train_steps, warmup_steps)
     plan = Plan(
         train_steps=train_steps,
         schedule=schedule,
@@ -249,7 +259,12 @@ def search(
         outcome = run_search(trainable, chosen, plan, observer, kept)
     multipliers = tuple(getattr(trainable, "multipliers", (1.0,)))
     hand_over = HandOver(trainable, kept, plan) if kept else None
-    result = Result.from_outcome(outcome, multipliers=multipliers, hand_over=hand_over)
+    settings = outcome.settings
+    if isinstance(schedule, Table) and schedule.peak_over_base is not None:
+        settings = {**settings, "peak_over_base": schedule.peak_over_base}
+    result = Result.from_outcome(
+        outcome, multipliers=multipliers, hand_over=hand_over, settings=settings
+    )
     if throw and not result.status.found:
         raise NoLearningRateFound(result.why, result)
     return result
@@ -263,6 +278,17 @@ def check_options(method: object, **given: object) -> dict[str, Any]:
     """
     _method(method, 1)  # type: ignore[arg-type]
     return checked(_OPTIONS, **given)
+
+
+def _planned(
+    schedule: Any, train_steps: int | None, warmup_steps: float | None = None
+) -> str | Shape:
+    """Return the shape of the planned run, of whatever the user has."""
+    if callable(getattr(schedule, "step", None)) and not callable(schedule):
+        from lrsearch.pytorch.schedulers import planned_schedule
+
+        schedule = planned_schedule(schedule, train_steps)
+    return settled(schedule, train_steps, warmup_steps)
 
 
 def _method(

@@ -17,6 +17,8 @@ from lrsearch.errors import InvalidArgument, InvalidResultFile, NoLearningRateFo
 from lrsearch.hand_over import Continued, HandOver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch.optim import Optimizer
@@ -45,37 +47,42 @@ class Result(Outcome):
         data = {field.name: getattr(outcome, field.name) for field in dataclasses.fields(Outcome)}
         return cls(**{**data, **changes})
 
-    def apply(self, target: Any, scheduler: LRScheduler | None = None) -> None:
+    def apply(
+        self, target: Any, scheduler: LRScheduler | Sequence[LRScheduler] | None = None
+    ) -> None:
         """Set the learning rate of every parameter group, keeping the groups' ratios.
+
+        With a scheduler, all its learning rates are multiplied by the same number, so that the
+        highest of its run is the one found, and it keeps its place. This is tried on copies
+        before anything is set.
 
         Args:
             target: the optimizer to set, or the list of optimizers that was searched; or a
                 trainer that an integration knows, which is then set wherever it keeps its
                 learning rate.
-            scheduler: the optimizer's scheduler, when one is attached: its base learning rates
-                are set, and the optimizer keeps its place on the schedule.
+            scheduler: the optimizer's scheduler, when one is attached, or all of them.
 
         Raises:
-            InvalidArgument: neither of them, or the optimizer has another number of groups than
-                the one searched.
+            InvalidArgument: neither of them, the optimizer has another number of groups than
+                the one searched, a scheduler is attached and not given, or it computes
+                learning rates of its own that do not follow; nothing was set.
             NoLearningRateFound: there is no learning rate to apply.
+
+        Example:
+            >>> result.apply(optimizer)  # doctest: +SKIP
+            >>> result.apply(optimizer, scheduler)  # doctest: +SKIP
         """
         target = _joined(target)
         integration = _integration_of(target)
         if integration is not None:
             integration.apply_result(self, target)
             return
-        for group, lr in zip(target.param_groups, self._lrs_for(target), strict=True):
-            base = float(group.get("initial_lr", 0.0))
-            # With a scheduler the current lr is a share of the base; without, it is the base.
-            now = lr * float(group["lr"]) / base if scheduler is not None and base else lr
-            _set_lr(group, "lr", now)
-            if "initial_lr" in group:
-                _set_lr(group, "initial_lr", lr)
-        if scheduler is not None:
-            inner = getattr(scheduler, "scheduler", scheduler)  # Accelerate wraps it
-            inner.base_lrs = list(self._lrs_for(target))
-            inner._last_lr = [group["lr"] for group in target.param_groups]
+        lrs = self._lrs_for(target)
+        from lrsearch.pytorch.schedulers import applied
+
+        several: Any = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+        given = [one for one in several if one is not None]
+        applied(lrs, target, given, searched=self.settings).do()
 
     def continue_from(self, model: object, optimizer: object = None) -> Continued:
         """Load the state of the lane nearest to the answer, and go on from there.
@@ -214,11 +221,3 @@ _INTEGRATIONS = {
     "pytorch_lightning": "lightning",
     "transformers": "transformers",
 }
-
-
-def _set_lr(group: dict[str, Any], key: str, lr: float) -> None:
-    """Set a float, or fill the tensor that a capturable or compiled optimizer holds."""
-    if hasattr(group[key], "fill_"):
-        group[key].fill_(lr)
-    else:
-        group[key] = lr

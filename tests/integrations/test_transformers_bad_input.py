@@ -41,11 +41,6 @@ def of_another_model(trainer: Trainer) -> None:
     trainer.optimizer = torch.optim.SGD(bert().parameters(), lr=0.1)
 
 
-def rising(trainer: Trainer) -> None:
-    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1, momentum=0.9)
-    trainer.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(trainer.optimizer, 1.0, 20)
-
-
 def put(**attributes: Any) -> Any:
     def change(trainer: Trainer) -> None:
         for path, value in attributes.items():
@@ -69,7 +64,6 @@ CASES: dict[str, tuple[Any, str]] = {
     "everything frozen": (frozen, "without trainable parameters.*Is everything frozen"),
     "of another model": (of_another_model, "holds none of the model's trainable parameters"),
     "a rate of zero": (put(args__learning_rate=0.0), "'lr'.: got 0.0"),
-    "one cycle": (rising, "rises to 25 times.*schedule="),
 }
 
 

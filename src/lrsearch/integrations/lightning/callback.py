@@ -27,9 +27,10 @@ class LearningRateSearch(installed().Callback):  # type: ignore[misc]
         at_epochs: epochs before which to search.
         apply: whether to train on with what was found, see ``apply_result``.
         options: as in :func:`find_lr_for`: ``optimizer``, ``method``, ``train_steps``,
-            ``schedule``, ``monitor``, ``validate``, ``vectorise``, ``seed``, ``progress``,
-            ``throw``, which is false here: a search without an answer is no reason to end the
-            training, and its result says why. The planned run is what is left of the run.
+            ``schedule``, ``warmup_steps``, ``monitor``, ``validate``, ``vectorise``, ``seed``,
+            ``progress``, ``throw``, which is false here: a search without an answer is no
+            reason to end the training, and its result says why. The planned run is what is
+            left of the run.
 
     Attributes:
         results: what was found before which update.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch.optim.lr_scheduler import LRScheduler
+
 from lrsearch.core.interrupt import interruptible
 from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
@@ -28,7 +30,8 @@ def find_lr_for(
     optimizer: int | str | None = None,
     method: str | Method = "auto",
     train_steps: int | None = None,
-    schedule: str | Shape | None = None,
+    schedule: str | Shape | Sequence[float] | LRScheduler | None = None,
+    warmup_steps: float | None = None,
     monitor: str | None = None,
     validate: bool = True,
     vectorise: bool | None = None,
@@ -59,7 +62,8 @@ def find_lr_for(
         method: as in :func:`lrsearch.find_lr`; ``"auto"`` is a race when the length of the run
             is known, else a range test.
         train_steps: length of the planned run in updates, instead of the trainer's.
-        schedule: shape of its learning rate, instead of the module's scheduler.
+        schedule, warmup_steps: shape of its learning rate, instead of the module's scheduler;
+            as in :func:`lrsearch.find_lr`.
         monitor: the name under which ``validation_step`` logs the loss; when not given, the
             loss it returns or else what it logs as ``val_loss``.
         validate: whether candidates are ranked by the validation.
@@ -99,7 +103,9 @@ def find_lr_for(
         optimizer=optimizer,
         method=method,
         schedule=schedule,
+        warmup_steps=warmup_steps,
         **usual,
+        before_fit=True,
         # Without either, Lightning stops at 1000 epochs: a limit, not a plan.
         planned=trainer.max_epochs is not None or trainer.max_steps != -1,
     )

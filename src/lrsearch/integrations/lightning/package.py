@@ -14,7 +14,16 @@ from typing import Any
 
 from lrsearch.errors import InvalidArgument, MissingDependency, Words
 
-__all__ = ["PRIVATE", "check_package", "installed", "package_of", "progress_of", "setup_data"]
+__all__ = [
+    "PRIVATE",
+    "check_package",
+    "installed",
+    "made_anew",
+    "made_without_trainer",
+    "package_of",
+    "progress_of",
+    "setup_data",
+]
 
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -31,6 +40,8 @@ PRIVATE = (
     "trainer.lightning_module._on_before_batch_transfer",
     "loggers.logger.DummyLogger",
     "core.optimizer._MockOptimizer",
+    "core.optimizer._configure_optimizers",
+    "core.optimizer._init_optimizers_and_lr_schedulers",
     "utilities.combined_loader.CombinedLoader.flattened",
 )
 
@@ -79,6 +90,29 @@ def check_package(trainer: object, module: object) -> None:
         f"one of {package.__name__}, as the trainer",
         "The two packages do not mix: import both from the same one.",
     )
+
+
+def made_anew(module: Any) -> tuple[list[Any], list[Any]]:
+    """Return what ``configure_optimizers`` makes now: optimizers, and the schedulers' configs."""
+    package = package_of(module)
+    assert package is not None
+    home = importlib.import_module(f"{package.__name__}.core.optimizer")
+    optimizers, configs = home._init_optimizers_and_lr_schedulers(module)
+    return list(optimizers), list(configs)
+
+
+def made_without_trainer(module: Any) -> tuple[list[Any], list[Any]]:
+    """Return the optimizers and schedulers that ``configure_optimizers`` makes now.
+
+    Raises:
+        Exception: whatever the user's code raises, if it needs a trainer.
+    """
+    package = package_of(module)
+    assert package is not None
+    home = importlib.import_module(f"{package.__name__}.core.optimizer")
+    optimizers, configs, _ = home._configure_optimizers(module.configure_optimizers())
+    schedulers = [one["scheduler"] if isinstance(one, dict) else one for one in configs]
+    return list(optimizers), schedulers
 
 
 def progress_of(trainer: Any) -> Any:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from lrsearch.core.schedule import Shape
 from lrsearch.errors import InvalidArgument, Words
-from lrsearch.integrations.scheduler import PlannedSchedule, copied_with, stand_in
+from lrsearch.pytorch.schedulers import Twin, table_of
 
 __all__ = ["Planned", "planned_run"]
-
-_log = logging.getLogger(__name__)
 
 _MOST = 1_000_000  # updates of which the schedule is read one by one
 
@@ -43,6 +42,7 @@ def planned_run(
     optimizer: torch.optim.Optimizer,
     steps: int | None = None,
     *,
+    configs: Sequence[Any] | None = None,
     open_ended: bool = False,
 ) -> Planned:
     """Return the run that ``trainer`` has before it with ``optimizer``.
@@ -55,6 +55,7 @@ def planned_run(
         trainer: set up for ``fit``.
         optimizer: one of its optimizers.
         steps: the length, when the user gives it.
+        configs: what Lightning knows of its schedulers, when that is not the trainer's.
         open_ended: whether the trainer's own limit is not meant as a plan.
 
     Raises:
@@ -65,7 +66,7 @@ def planned_run(
         steps, endless = _steps(trainer)
     configs = [
         config
-        for config in trainer.lr_scheduler_configs
+        for config in (trainer.lr_scheduler_configs if configs is None else configs)
         if config.scheduler.optimizer is optimizer and not config.reduce_on_plateau
     ]
     if not configs or not trainer.lightning_module.automatic_optimization:
@@ -79,13 +80,13 @@ def planned_run(
             f"at most {_MOST}",
             "Pass schedule=..., one of the names of lrsearch or a callable(step, total).",
         )
-    lrs = _lrs(trainer, optimizer, configs, steps)
-    peak = max(lrs)
-    if not 0.0 < peak < math.inf:
+    rates = _rates(trainer, configs, steps)
+    if not 0.0 < rates.max() < math.inf:
         return Planned(steps, "constant", _configured(optimizer), endless)
     name = " and ".join(type(config.scheduler).__name__ for config in configs)
-    schedule = PlannedSchedule(name, tuple(lr / peak for lr in lrs))
-    return Planned(steps, schedule, peak, endless)
+    peaks = rates.max(axis=0)
+    peak = float(peaks[np.argmax(peaks > 0.0)])  # of the first group that learns
+    return Planned(steps, table_of(name, rates, optimizer), peak, endless)
 
 
 def _steps(trainer: Any) -> tuple[int | None, bool]:
@@ -109,35 +110,26 @@ def _highest(optimizer: torch.optim.Optimizer) -> float:
     return float(optimizer.param_groups[0].get("max_lr", _configured(optimizer)))
 
 
-def _lrs(
-    trainer: Any, optimizer: torch.optim.Optimizer, configs: list[Any], steps: int
-) -> list[float]:
-    """Return the first group's learning rate at every update."""
-    double = stand_in(optimizer)
-    pairs = [(config, copied_with(config.scheduler, double)) for config in configs]
+def _rates(trainer: Any, configs: Sequence[Any], steps: int) -> npt.NDArray[np.float64]:
+    """Return the learning rate of every group at every update, shape ``(steps, groups)``."""
+    twin = Twin([config.scheduler for config in configs])
     accumulate = trainer.accumulate_grad_batches
     batches = trainer.num_training_batches
     epoch, index = trainer.current_epoch, 0
     if batches != math.inf and trainer.global_step:
         index = trainer.global_step % math.ceil(batches / accumulate) * accumulate
-    lrs: list[float] = []
-    group = double.param_groups[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the user will hear of it when training
-        while len(lrs) < steps:
-            lrs.append(float(group["lr"]))
-            index = min(index + accumulate, batches)
-            _step(pairs, "step", index)
-            if index >= batches:
-                epoch, index = epoch + 1, 0
-                _step(pairs, "epoch", epoch)
-    return lrs
 
+    def step(_: int) -> None:
+        nonlocal epoch, index
+        index = min(index + accumulate, batches)
+        due("step", index)
+        if index >= batches:
+            epoch, index = epoch + 1, 0
+            due("epoch", epoch)
 
-def _step(pairs: list[tuple[Any, Any]], interval: str, count: int) -> None:
-    for config, scheduler in pairs:
-        if config.interval == interval and count % config.frequency == 0:
-            try:
-                scheduler.step()
-            except ValueError:  # OneCycleLR ends; what it reached stays
-                _log.debug("%s ends here", type(scheduler).__name__)
+    def due(interval: str, count: int) -> None:
+        for place, config in enumerate(configs):
+            if config.interval == interval and count % config.frequency == 0:
+                twin.step(place)
+
+    return twin.rates(steps, step)

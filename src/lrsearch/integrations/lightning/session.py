@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch.optim.lr_scheduler import LRScheduler
+
 from lrsearch.core.interrupt import uninterrupted
-from lrsearch.core.schedule import Shape
+from lrsearch.core.schedule import Shape, Table
 from lrsearch.core.search import Method
 from lrsearch.errors import InvalidArgument, NoLearningRateFound
 from lrsearch.find import search
-from lrsearch.integrations.lightning.apply import attributes_of
+from lrsearch.integrations.lightning.apply import attributes_of, run_after_applying
 from lrsearch.integrations.lightning.checks import check_length, chosen_optimizer
 from lrsearch.integrations.lightning.logged import Logged
 from lrsearch.integrations.lightning.package import package_of
@@ -36,7 +38,8 @@ class Request:
     optimizer: int | str | None = None
     method: str | Method = "auto"
     train_steps: int | None = None
-    schedule: str | Shape | None = None
+    schedule: str | Shape | Sequence[float] | LRScheduler | None = None
+    warmup_steps: float | None = None
     monitor: str | None = None
     validate: bool = True
     vectorise: bool | None = None
@@ -45,6 +48,7 @@ class Request:
     progress: bool = True
     throw: bool = True
     planned: bool = True
+    before_fit: bool = False  # the run will make its optimizers anew
 
 
 def search_here(trainer: Any, request: Request) -> Result:
@@ -74,12 +78,19 @@ def search_here(trainer: Any, request: Request) -> Result:
             method=request.method,
             train_steps=plan.steps,
             schedule=plan.schedule if request.schedule is None else request.schedule,
+            warmup_steps=request.warmup_steps,
             seed=request.seed,
             progress=request.progress and trainer.is_global_zero,
             throw=False,
         )
-    told = {"attributes": attributes_of(module, plan.lr), "optimizer": place}
-    result = dataclasses.replace(found, settings={**found.settings, "lightning": told})
+    told: dict[str, Any] = {"attributes": attributes_of(module, plan.lr), "optimizer": place}
+    if request.before_fit and found.status.found:
+        after = run_after_applying(trainer, place, found.lr, told["attributes"])
+        told = told if after is None else {**told, "after_applying": after}
+    settings = {**found.settings, "lightning": told}
+    if isinstance(plan.schedule, Table) and plan.schedule.peak_over_base is not None:
+        settings["peak_over_base"] = plan.schedule.peak_over_base
+    result = dataclasses.replace(found, settings=settings)
     if request.throw and not result.status.found:
         raise NoLearningRateFound(result.why, result)
     return result

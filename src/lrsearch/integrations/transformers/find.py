@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from torch.optim.lr_scheduler import LRScheduler
 
 from lrsearch.core.interrupt import interruptible
 from lrsearch.core.one_search import one_search
 from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Method
-from lrsearch.errors import InvalidArgument
+from lrsearch.errors import InvalidArgument, NoLearningRateFound
 from lrsearch.find import check_options, search
 from lrsearch.integrations.transformers.beginning import begin_training
 from lrsearch.integrations.transformers.checks import check_trainer
@@ -33,7 +36,8 @@ def find_lr_for(
     method: str | Method = "auto",
     budget: float | None = None,
     train_steps: int | None = None,
-    schedule: str | Shape | None = None,
+    schedule: str | Shape | Sequence[float] | LRScheduler | None = None,
+    warmup_steps: float | None = None,
     vectorise: bool | None = None,
     stateful: Sequence[Any] = (),
     seed: int | None = None,
@@ -56,7 +60,8 @@ def find_lr_for(
         method: as in :func:`lrsearch.find_lr`; ``"auto"`` is a race.
         budget: optimizer updates that a race may spend, in planned runs; 1 when not given.
         train_steps: length of the planned run, instead of the trainer's.
-        schedule: shape of the planned run's learning rate, instead of the trainer's.
+        schedule, warmup_steps: shape of the planned run's learning rate, instead of the
+            trainer's; as in :func:`lrsearch.find_lr`.
         vectorise: whether lanes are trained together (``None``: when that is measured to be
             faster); ``result.settings["lanes"]`` says what was done, and why.
         stateful: what else an update changes, as in :func:`lrsearch.find_lr`. What a subclass of
@@ -67,7 +72,8 @@ def find_lr_for(
         throw: raise when there is no answer; otherwise return the result with its status.
 
     Returns:
-        The result; ``result.lr`` is what ``args.learning_rate`` should be.
+        The result; ``result.lr`` is the highest learning rate of the run, which is what
+        ``args.learning_rate`` should be where the schedule reaches its base.
 
     Raises:
         InvalidArgument: the trainer cannot be searched; the message says why, and what to do.
@@ -105,20 +111,26 @@ def find_lr_for(
     with one_search(ready=False), interruptible(), left_as_it_was(trainer):
         if not trainer.is_in_train:
             begin_training(trainer)
-        steps, shape = planned_run(trainer)
+        plan = planned_run(trainer)
         with ranks_of(trainer.model_wrapped) as ranks:
             ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
-            return search(
+            found = search(
                 trainer_trainable(
                     trainer, seed=seed, vectorise=vectorise, stateful=stateful, ranks=ranks
                 ),
                 method=chosen,
-                train_steps=steps if train_steps is None else train_steps,
-                schedule=shape if schedule is None else schedule,
+                train_steps=plan.steps if train_steps is None else train_steps,
+                schedule=plan.schedule if schedule is None else schedule,
+                warmup_steps=warmup_steps,
                 seed=seed,
                 progress=progress,
-                throw=throw,
+                throw=False,
             )
+    settings = {**found.settings, "peak_over_base": plan.over_base}
+    result = dataclasses.replace(found, settings=settings)
+    if throw and not result.status.found:
+        raise NoLearningRateFound(result.why, result)
+    return result
 
 
 def _with_budget(method: str | Method, budget: float | None) -> str | Method:
