@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,75 +40,66 @@ class Kind:
         name: by which the command line and the JSON know it.
         title: what it is, in words.
         search: ``search(method, seed, held_out) -> Result``.
-        clear: whether there is plainly something to learn; else an answer is false.
+        best: returns the best rate where there plainly is something to learn; ``None`` where an
+            answer is false.
         seeds: how many a full run takes.
     """
 
     name: str
     title: str
     search: Search
-    clear: bool = False
+    best: Callable[[], float] | None = None
     seeds: int = 30
 
 
-_numpy, _torch = numpy_kinds.in_numpy, torch_kinds.in_torch
 _noise = numpy_kinds.pure_noise
 
+
+def _numpy(name: str, title: str, make: Any, seeds: int = 30) -> Kind:
+    return Kind(name, title, numpy_kinds.in_numpy(make), seeds=seeds)
+
+
+def _torch(name: str, title: str, make: Any) -> Kind:
+    return Kind(name, title, torch_kinds.in_torch(make))
+
+
+def _clear(name: str, title: str, make: Any) -> Kind:
+    best = functools.cache(lambda: numpy_kinds.best_rate(make))
+    return Kind(name, title, numpy_kinds.in_numpy(make), best)
+
+
 KINDS = (
-    Kind("pure-noise", "targets are noise, SGD", _numpy(_noise), seeds=200),
-    Kind(
-        "noise-adam",
-        "targets are noise, Adam",
-        _numpy(functools.partial(_noise, adam=True)),
-        seeds=200,
-    ),
-    Kind(
-        "random-labels",
-        "random labels, drawn anew per batch",
-        _numpy(numpy_kinds.random_labels),
-        seeds=200,
-    ),
-    Kind("heavy-noise", "noise with heavy tails", _numpy(functools.partial(_noise, tails=2.5))),
-    Kind(
-        "few-held-out",
-        "noise, 8 held-out examples",
-        _numpy(functools.partial(_noise, rows=10008, held_out=8)),
-    ),
-    Kind("no-gradient", "no gradient (NumPy)", _numpy(numpy_kinds.dead)),
-    Kind("walk", "the loss is a random walk, the same in every run", numpy_kinds.walk(False)),
-    Kind("fresh-walk", "the loss is another random walk in every run", numpy_kinds.walk(True)),
-    Kind("dead-relu", "dead ReLU units", _torch(torch_kinds.dead_relu)),
-    Kind("detached", "detached features", _torch(torch_kinds.detached)),
-    Kind("ignored-rate", "a wrapper ignores the rate", _torch(torch_kinds.ignored_rate)),
-    Kind(
-        "frozen-batchnorm",
-        "frozen, BatchNorm statistics move",
-        _torch(torch_kinds.frozen_batchnorm),
-    ),
-    Kind(
-        "noise-batchnorm", "noise, BatchNorm statistics move", _torch(torch_kinds.noise_batchnorm)
-    ),
-    Kind("clear-regression", "linear regression, SGD", _numpy(numpy_kinds.regression), True),
-    Kind(
+    _numpy("pure-noise", "targets are noise, SGD", _noise, 200),
+    _numpy("noise-adam", "targets are noise, Adam", partial(_noise, adam=True), 200),
+    _numpy("random-labels", "labels drawn anew per batch", numpy_kinds.random_labels, 200),
+    _numpy("heavy-noise", "noise with heavy tails", partial(_noise, tails=2.5)),
+    _numpy("few-held-out", "noise, 8 held out", partial(_noise, rows=10008, held_out=8)),
+    _numpy("no-gradient", "no gradient", numpy_kinds.dead),
+    Kind("walk", "the loss is a random walk, always the same", numpy_kinds.walk(False)),
+    Kind("fresh-walk", "the loss is a random walk, never the same", numpy_kinds.walk(True)),
+    _torch("dead-relu", "dead ReLU units", torch_kinds.dead_relu),
+    _torch("detached", "detached features", torch_kinds.detached),
+    _torch("ignored-rate", "a wrapper ignores the rate", torch_kinds.ignored_rate),
+    _torch("frozen-batchnorm", "frozen weights, BatchNorm", torch_kinds.frozen_batchnorm),
+    _torch("noise-batchnorm", "noise beside BatchNorm", torch_kinds.noise_batchnorm),
+    _clear("clear-regression", "linear regression, SGD", numpy_kinds.regression),
+    _clear(
         "clear-regression-adam",
         "linear regression, Adam",
-        _numpy(functools.partial(numpy_kinds.regression, adam=True)),
-        True,
+        partial(numpy_kinds.regression, adam=True),
     ),
-    Kind(
+    _clear(
         "clear-noisy",
         "linear regression, half of it noise",
-        _numpy(functools.partial(numpy_kinds.regression, noise=1.0)),
-        True,
+        partial(numpy_kinds.regression, noise=1.0),
     ),
-    Kind("clear-classes", "softmax on four clouds, SGD", _numpy(numpy_kinds.classes), True),
-    Kind(
+    _clear("clear-classes", "softmax on four clouds, SGD", numpy_kinds.classes),
+    _clear(
         "clear-classes-adam",
         "softmax on four clouds, Adam",
-        _numpy(functools.partial(numpy_kinds.classes, adam=True)),
-        True,
+        partial(numpy_kinds.classes, adam=True),
     ),
-    Kind("clear-network", "a tanh network on a surface", _numpy(numpy_kinds.surface), True),
+    _clear("clear-network", "a tanh network on a surface", numpy_kinds.surface),
 )
 
 METHODS: dict[str, Callable[[], Any]] = {
@@ -134,6 +126,7 @@ class Cell:
         statuses: how often each status came.
         lr: median of the answers, or ``None``.
         width: median width of the interval of an answer, in decades, or ``None``.
+        holds: how many intervals hold the best rate, where there is one.
         steps: mean steps spent.
     """
 
@@ -147,6 +140,7 @@ class Cell:
     statuses: dict[str, int]
     lr: float | None
     width: float | None
+    holds: int | None
     steps: float
 
 
@@ -176,6 +170,7 @@ def measure(kind: Kind, method: str, held_out: bool, seeds: Iterable[int]) -> Ce
     results = [kind.search(METHODS[method](), seed, held_out) for seed in seeds]
     found = [result for result in results if result.status.found]
     widths = [w for w in map(width, found) if w is not None and math.isfinite(w)]
+    best = None if kind.best is None else kind.best()
     low, high = wilson(len(found), len(results))
     return Cell(
         kind=kind.name,
@@ -188,6 +183,7 @@ def measure(kind: Kind, method: str, held_out: bool, seeds: Iterable[int]) -> Ce
         statuses=dict(sorted(Counter(result.status.name for result in results).items())),
         lr=_median([result.lr for result in found]),
         width=_median(widths),
+        holds=None if best is None else sum(r.low <= best <= r.high for r in found),
         steps=round(float(np.mean([result.cost.steps for result in results])), 1),
     )
 
@@ -247,7 +243,7 @@ def totals(cells: Sequence[Cell]) -> list[str]:
 
 def summarise(cells: Sequence[Cell]) -> dict[str, str]:
     """Shares of false answers and of missing ones, and median widths on either sort."""
-    clear_names = {kind.name for kind in KINDS if kind.clear}
+    clear_names = {kind.name for kind in KINDS if kind.best is not None}
     noise = [cell for cell in cells if cell.kind not in clear_names]
     clear = [cell for cell in cells if cell.kind in clear_names]
     summary = {}
@@ -258,10 +254,15 @@ def summarise(cells: Sequence[Cell]) -> dict[str, str]:
         missing = sum(c.seeds - c.found for c in clear)
         summary["no answer when clear"] = _share(missing, sum(c.seeds for c in clear))
         summary["width when clear"] = _width(clear)
+        summary["holds the best"] = _share(
+            sum(c.holds or 0 for c in clear), sum(c.found for c in clear)
+        )
     return summary
 
 
 def _share(hits: int, total: int) -> str:
+    if not total:
+        return "-"
     low, high = wilson(hits, total)
     return f"{hits / total:.1%} ({low:.0%} to {high:.0%} of {total})"
 

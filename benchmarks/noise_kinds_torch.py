@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lrsearch
 
 BATCH = 16
-STEPS = 400
+STEPS = 200
 Optimizer = torch.optim.Optimizer
 
 

@@ -13,9 +13,9 @@ import sklearn
 import torch
 
 from benchmarks.regret.grid import GRID, Point, next_unit, unit_lr
-from benchmarks.regret.oracle import SEEDS, Oracle, capped_losses, task_hash
+from benchmarks.regret.oracle import SEEDS, Oracle, capped_losses, task_hash, training_of
 from benchmarks.regret.problem import Task
-from benchmarks.regret.runs import final_loss, held_out_loss
+from benchmarks.regret.runs import held_out_loss
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def sweep_task(task: Task, digest: str | None = None) -> Oracle:
         RuntimeError: the sweep does not end within `MOST` lrs.
     """
     began = time.process_time()
+    train = training_of(task)
     problems = [task.build(seed) for seed in SEEDS]
     initial = tuple(_rounded(held_out_loss(problem)) for problem in problems)
     default = problems[0].optimizer.param_groups[0]["lr"]
@@ -45,7 +46,7 @@ def sweep_task(task: Task, digest: str | None = None) -> Oracle:
                 f"the sweep of {task.name!r} has not ended after {MOST} lrs, from "
                 f"{unit_lr(min(points)):g} to {unit_lr(max(points)):g}: make the task well posed."
             )
-        losses = [final_loss(task, unit_lr(unit), seed) for seed in SEEDS]
+        losses = [train(task, unit_lr(unit), seed) for seed in SEEDS]
         rows[unit] = tuple(None if loss is None else _rounded(loss) for loss in losses)
         points[unit] = _point(rows[unit], initial)
         logger.info("%s lr=%g losses=%s", task.name, unit_lr(unit), rows[unit])
