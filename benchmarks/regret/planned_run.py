@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.regret.kinds import Kind
 from benchmarks.regret.problem import Loader, Problem, Task
@@ -77,14 +78,15 @@ class PlannedRun:
 
     def _backward(self) -> bool:
         """Add the gradient of the next batch; return whether its loss was finite."""
-        problem = self.problem
         inputs, targets = next(self._batches)
+        output = self.problem.model(inputs)
         try:
-            loss = problem.loss_fn(problem.model(inputs), targets) / self._accumulate
+            loss = self.problem.loss_fn(output, targets) / self._accumulate
         except (RuntimeError, ValueError):
-            if all(bool(p.isfinite().all()) for p in problem.model.parameters()):
+            # A loss that checks its arguments raises where the run has diverged.
+            if all(bool(part.isfinite().all()) for part in tree_leaves(output)):
                 raise
-            return False  # a loss that checks its arguments: the run has diverged
+            return False
         if not math.isfinite(loss.item()):
             return False
         loss.backward()  # type: ignore[no-untyped-call]
@@ -98,10 +100,12 @@ class PlannedRun:
         try:
             loss = held_out_loss(self.problem)
         except (RuntimeError, ValueError):
-            if all(bool(p.isfinite().all()) for p in self.problem.model.parameters()):
-                raise
-            loss = math.nan
-        set_mode(self._optimizer, "train")
+            # Its last update diverged, where the training loss is finite before.
+            if self.done and not self._backward():
+                return None
+            raise
+        finally:
+            set_mode(self._optimizer, "train")
         return loss if math.isfinite(loss) else None
 
 
