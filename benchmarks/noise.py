@@ -5,18 +5,21 @@ from which plainly something can, with every method, with and without held-out d
 
     python -m benchmarks.noise --seeds 20 --kinds pure-noise clear-regression --methods race-1
 
-Only a full run (without ``--kinds``, ``--methods`` or ``--seeds``) is stored, in
-results/noise.json; ``benchmarks.regret.publish`` makes the tables of docs/benchmark.md from it.
+With ``--store`` what was measured replaces what results/noise.json holds of it;
+``benchmarks.regret.publish`` makes the tables of docs/benchmark.md from that file.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import functools
 import math
+import multiprocessing
+import pathlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -27,8 +30,9 @@ import lrsearch
 from benchmarks import noise_kinds as numpy_kinds
 from benchmarks import noise_kinds_torch as torch_kinds
 from benchmarks.environment import environment
-from benchmarks.results_file import write_json
+from benchmarks.results_file import FOLDER, read_json, write_json
 
+Job = tuple[str, str, bool, int]  # kind, method, held-out data, seeds
 Search = Callable[[Any, int, bool], lrsearch.Result]
 
 
@@ -200,21 +204,47 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=names, default=names)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--held-out", choices=list(HELD_OUT), default="both")
+    parser.add_argument("--processes", type=int, default=1, help="one thread each")
+    parser.add_argument("--store", action="store_true", help="merge into results/noise.json")
     options = parser.parse_args(arguments)
-    began = time.perf_counter()
-    cells = []
-    for kind in KINDS:
-        for method in options.methods if kind.name in options.kinds else ():
-            for held_out in {"both": (False, True), "with": (True,)}.get(
-                options.held_out, (False,)
-            ):
-                cell = measure(kind, method, held_out, range(options.seeds or kind.seeds))
-                cells.append(cell)
-                print(line(cell), f"{time.perf_counter() - began:6.0f} s", flush=True)
+    jobs = [
+        (kind.name, method, held_out, options.seeds or kind.seeds)
+        for kind in KINDS
+        if kind.name in options.kinds
+        for method in options.methods
+        for held_out in HELD_OUT[options.held_out]
+    ]
+    began, cells = time.perf_counter(), []
+    for cell in _all(jobs, options.processes):
+        cells.append(cell)
+        print(line(cell), f"{time.perf_counter() - began:6.0f} s", flush=True)
     print("\n".join(totals(cells)))
-    if (options.kinds, options.methods, options.seeds) == (names, list(METHODS), None):
-        content: dict[str, Any] = {"environment": environment("numpy", "torch", "lrsearch")}
-        write_json("noise", content | {"cells": [asdict(cell) for cell in cells]})
+    if options.store:
+        store(cells)
+
+
+def _all(jobs: Sequence[Job], processes: int) -> Iterator[Cell]:
+    if processes == 1:
+        yield from map(_measured, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
+        yield from pool.map(_measured, jobs)
+
+
+def _measured(job: Job) -> Cell:
+    name, method, held_out, seeds = job
+    (kind,) = (kind for kind in KINDS if kind.name == name)
+    return measure(kind, method, held_out, range(seeds))
+
+
+def store(cells: Sequence[Cell], folder: pathlib.Path = FOLDER) -> None:
+    """Put cells in the place of stored ones of the same kind, method and data."""
+    exists = (folder / "noise.json").exists()
+    old = [Cell(**cell) for cell in read_json("noise", folder)["cells"]] if exists else []
+    merged = {(cell.kind, cell.method, cell.held_out): cell for cell in (*old, *cells)}
+    content: dict[str, Any] = {"environment": environment("numpy", "torch", "lrsearch")}
+    write_json("noise", content | {"cells": [asdict(cell) for cell in merged.values()]}, folder)
 
 
 def line(cell: Cell) -> str:
@@ -254,9 +284,8 @@ def summarise(cells: Sequence[Cell]) -> dict[str, str]:
         missing = sum(c.seeds - c.found for c in clear)
         summary["no answer when clear"] = _share(missing, sum(c.seeds for c in clear))
         summary["width when clear"] = _width(clear)
-        summary["holds the best"] = _share(
-            sum(c.holds or 0 for c in clear), sum(c.found for c in clear)
-        )
+        held = sum(cell.holds or 0 for cell in clear)
+        summary["holds the best"] = _share(held, sum(cell.found for cell in clear))
     return summary
 
 

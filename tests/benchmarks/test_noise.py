@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -220,3 +221,22 @@ def test_the_tables_show_shares_without_and_with_held_out_data() -> None:
     first = noise_page.method_table(content).splitlines()[2]
     assert first.startswith("| range | 10% (")
     assert "3.0" in first
+
+
+def test_new_cells_replace_stored_ones(tmp_path: pathlib.Path) -> None:
+    first, other = (cell("walk", method, False, 1, 1.0) for method in ("range", "ladder"))
+    noise.store([first, other], tmp_path)
+    noise.store([cell("walk", "range", False, 5, 2.0)], tmp_path)
+    content = noise.read_json("noise", tmp_path)
+    stored = noise_page.cells_of(content)
+    assert stored["walk", "range", False].found == 5
+    assert stored["walk", "ladder", False] == other
+    assert content["environment"]["versions"]["numpy"] == np.__version__
+
+
+def test_a_run_prints_cells_and_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    noise.main(["--seeds", "2", "--kinds", "no-gradient", "--methods", "range"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("no-gradient            range     training found   0/2")
+    assert lines[2].startswith("range     training  false answers 0.0%")
