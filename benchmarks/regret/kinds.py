@@ -49,3 +49,10 @@ def warmup_linear(step: int, total: int) -> float:
     """Rise in a line over the first tenth, then fall in a line to zero."""
     warm = max(1, round(WARM * total))
     return min((step + 1) / warm, (total - step) / max(1, total - warm))
+
+
+def schedule_name(task: Task) -> str:
+    """The schedule in words."""
+    if isinstance(task.schedule, str):
+        return task.schedule
+    return task.schedule.__name__.replace("_", " ")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.markdown import table
-from benchmarks.regret.kinds import Kind
+from benchmarks.regret.kinds import Kind, schedule_name
 from benchmarks.regret.oracle import Oracle, load_oracle, width
 from benchmarks.regret.results import Record, Results
 
@@ -30,13 +30,6 @@ def task_table(kinds: Sequence[Kind]) -> str:
             ]
         )
     return table([*header, "regret < 0.02, decades"], rows)
-
-
-def schedule_name(kind: Kind) -> str:
-    """The schedule in words."""
-    if isinstance(kind.schedule, str):
-        return kind.schedule
-    return kind.schedule.__name__.replace("_", " ")
 
 
 def regret_table(results: Results, kinds: Sequence[Kind]) -> str:
