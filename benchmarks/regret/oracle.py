@@ -42,7 +42,7 @@ class Oracle:
         hash: of everything that decides the runs, see `task_hash`.
         steps: of the planned run.
         seeds: of the runs, in the order of the columns of `losses`.
-        initial: held-out loss before training, per seed.
+        initial: held-out loss before training, per seed; of kinds, after a run at rest.
         lrs: rising; a grid 0.2 decade apart, finer next to a cliff.
         losses: final held-out loss, one row per lr, one column per seed; None where the training
             loss ceased to be finite. Rows far from the bottom may hold the first seeds only.

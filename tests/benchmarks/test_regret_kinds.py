@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.regret import bench, kinds, kinds_table
+from benchmarks.regret import bench, kinds, kinds_table, sweep
 from benchmarks.regret.contestants import Answer, by_name, ours
 from benchmarks.regret.kinds import Kind
 from benchmarks.regret.lines import kind_lines
@@ -19,7 +19,7 @@ from benchmarks.regret.oracle import Oracle, task_hash, training_of
 from benchmarks.regret.planned_run import PlannedRun, trained_loss
 from benchmarks.regret.problem import Problem, loaders
 from benchmarks.regret.results import Results, record
-from benchmarks.regret.runs import final_loss
+from benchmarks.regret.runs import final_loss, held_out_loss
 from benchmarks.regret.tasks import KINDS, TASKS, group, suite
 from benchmarks.regret.tasks import by_name as task_named
 from lrsearch.core.schedule import multipliers
@@ -141,6 +141,12 @@ def test_schedule_free_is_evaluated_on_averaged_weights_and_goes_on() -> None:
     torch.testing.assert_close(weights(run), weights(other))
     other.problem.optimizer.eval()  # type: ignore[attr-defined]
     assert not torch.equal(weights(run), weights(other))
+
+
+def test_what_running_statistics_gain_is_not_learned() -> None:
+    siamese = dataclasses.replace(task_named("kind-siamese-adam"), train_steps=30)
+    assert sweep.unlearned_loss(siamese, 0) < 0.8 * held_out_loss(siamese.build(0))
+    assert sweep.unlearned_loss(kind(), 0) == pytest.approx(held_out_loss(linear(0)))
 
 
 @pytest.mark.parametrize("change", [{"accumulate": 2}, {"clip_grad_norm": 1.0}])

@@ -91,7 +91,7 @@ def pairs_of_digits() -> Split:
 def siamese(seed: int) -> Problem:
     torch.manual_seed(seed)
     model = Siamese()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     return Problem(model, optimizer, contrastive, *loaders(*pairs_of_digits(), 32, seed))
 
 
@@ -231,20 +231,21 @@ KINDS = (
         name="kind-vit-adamw",
         model="vision transformer",
         family="AdamW",
-        train_steps=120,
+        train_steps=80,
         schedule=warmup_cosine,
         batch_size=32,
         build=vision_transformer,
         note="warmup over a fifth",
     ),
     Kind(
-        name="kind-siamese-heavyball",
+        name="kind-siamese-adam",
         model="siamese ResNet, BatchNorm",
-        family="heavy ball",
+        family="Adam",
         train_steps=120,
-        schedule="cosine",
+        schedule="constant",
         batch_size=32,
         build=siamese,
+        note="running statistics alone lower the held-out loss by a third",
     ),
     Kind(
         name="kind-infonce-adamw",
