@@ -61,9 +61,9 @@ def kinds_texts() -> dict[str, str]:
     texts = {}
     for name in ("kinds", "held-back"):
         kinds = [kind for kind in KINDS if suite(kind) == name]
+        texts[f"{name}-tasks"] = kinds_table.task_table(kinds)
         results = read_results(FOLDER / f"{name}.json")
         if results.records:
-            texts[f"{name}-tasks"] = kinds_table.task_table(kinds)
             texts[name] = kinds_table.regret_table(results, kinds)
     return texts
 
