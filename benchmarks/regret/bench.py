@@ -17,13 +17,14 @@ import multiprocessing
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.environment import environment, version
 from benchmarks.regret import tasks as known
 from benchmarks.regret.contestants import CONTESTANTS, Answer, Contestant, ask, by_name
 from benchmarks.regret.lines import kind_lines, overview, per_task
+from benchmarks.regret.oracle import FOLDER as SWEEPS
 from benchmarks.regret.oracle import SEEDS, Oracle, StaleOracleError, load_oracle
 from benchmarks.regret.planned_run import planned_seconds
 from benchmarks.regret.problem import Task
@@ -130,14 +131,23 @@ def chosen_oracles(words: Sequence[str]) -> dict[Task, Oracle]:
     if list(words) == ["available"]:
         stored = {task: _stored(task) for task in (*known.TASKS, *known.KINDS)}
         return {task: oracle for task, oracle in stored.items() if oracle is not None}
-    names = {
-        "all": [task.name for task in known.TASKS],
-        "quick": list(QUICK),
-        "new": [kind.name for kind in known.KINDS if not kind.held_back],
-        "held-back": [kind.name for kind in known.KINDS if kind.held_back],
+    names: dict[str, Callable[[], list[str]]] = {
+        "all": lambda: [task.name for task in known.TASKS],
+        "quick": lambda: list(QUICK),
+        "new": lambda: _swept("kinds"),
+        "held-back": lambda: _swept("held-back"),
     }
-    wanted = [name for word in words for name in names.get(word, [word])]
+    wanted = [name for word in words for name in (names[word]() if word in names else [word])]
     return {known.by_name(name): load_oracle(known.by_name(name)) for name in wanted}
+
+
+def _swept(suite: str) -> list[str]:
+    """The kinds that have been swept; says which have not."""
+    kinds = [kind for kind in known.KINDS if known.suite(kind) == suite]
+    missing = [kind.name for kind in kinds if not (SWEEPS / f"{kind.name}.json").exists()]
+    if missing:
+        print(f"left out, not swept yet: {', '.join(missing)}")
+    return [kind.name for kind in kinds if kind.name not in missing]
 
 
 def _stored(task: Task) -> Oracle | None:

@@ -42,13 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
         bring_up_to_date(tasks, options.processes, options.again)
     from benchmarks.regret.figure import draw_oracles
 
-    stored = [_stored(task) for task in (*TASKS, *KINDS)]
-    print(draw_oracles([oracle for oracle in stored if oracle is not None]))
+    oracles = [stored(task) for task in (*TASKS, *KINDS)]
+    print(draw_oracles([oracle for oracle in oracles if oracle is not None]))
 
 
 def bring_up_to_date(tasks: tuple[Task, ...], processes: int = 2, again: bool = False) -> None:
     """Sweep every task that needs it, several at a time; each is stored as soon as it is done."""
-    due = [task for task in tasks if again or _stored(task) is None]
+    due = [task for task in tasks if again or stored(task) is None]
     print(f"{len(due)} of {len(tasks)} tasks to sweep")
     began = time.perf_counter()
     _pretrain(due)
@@ -62,7 +62,8 @@ def bring_up_to_date(tasks: tuple[Task, ...], processes: int = 2, again: bool = 
     print(f"done in {time.perf_counter() - began:.0f} s")
 
 
-def _stored(task: Task) -> Oracle | None:
+def stored(task: Task) -> Oracle | None:
+    """The sweep of a task, or None where it is missing or stale."""
     try:
         return load_oracle(task)
     except StaleOracleError:
@@ -95,7 +96,7 @@ def listing(tasks: tuple[Task, ...]) -> list[str]:
         f"{'L*':>8} {'lr*':>8} {'limit':>8} {'w1':>5} {'w5':>5} {'noise':>6} {'sec':>4}"
     ]
     for task in tasks:
-        oracle = _stored(task)
+        oracle = stored(task)
         head = (
             f"{task.name:28} {task.family:10} {schedule_name(task):9} {task.train_steps:5d} "
             f"{task.batch_size:5d} "

@@ -10,6 +10,7 @@ from benchmarks import noise_page
 from benchmarks.markdown import write_between_markers
 from benchmarks.regret import kinds_table, table
 from benchmarks.regret.contestants import CONTESTANTS
+from benchmarks.regret.make_oracle import stored
 from benchmarks.regret.picture import draw
 from benchmarks.regret.results import FOLDER, read_results
 from benchmarks.regret.summary import summaries
@@ -60,7 +61,7 @@ def kinds_texts() -> dict[str, str]:
     """Texts on the further kinds, by marker, as far as there are results."""
     texts = {}
     for name in ("kinds", "held-back"):
-        kinds = [kind for kind in KINDS if suite(kind) == name]
+        kinds = [kind for kind in KINDS if suite(kind) == name and stored(kind) is not None]
         texts[f"{name}-tasks"] = kinds_table.task_table(kinds)
         results = read_results(FOLDER / f"{name}.json")
         if results.records:

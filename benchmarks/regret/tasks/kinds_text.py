@@ -42,7 +42,7 @@ def gpt(seed: int) -> Problem:
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=6e-4, betas=(0.9, 0.95))
     return Problem(
-        model, optimizer, token_cross_entropy, *loaders(*windows(code(), CONTEXT), 4, seed)
+        model, optimizer, token_cross_entropy, *loaders(*windows(code(), CONTEXT), 8, seed)
     )
 
 
@@ -108,12 +108,12 @@ KINDS = (
         name="kind-gpt-adamw",
         model="GPT from scratch",
         family="AdamW",
-        train_steps=60,
+        train_steps=150,
         schedule=warmup_cosine_tenth,
-        batch_size=4,
+        batch_size=8,
         build=gpt,
-        note="accumulates 4 batches, clips at 1, two groups, warmup",
-        accumulate=4,
+        note="accumulates 2 batches, clips at 1, two groups, warmup",
+        accumulate=2,
         clip_grad_norm=1.0,
     ),
     Kind(
