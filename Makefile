@@ -9,7 +9,8 @@ BENCH_PIP     = $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-ve
                 -c constraints.txt
 BENCH_PYTHON  = OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python
 
-.PHONY: demo test lint bench bench-quick bench-overhead bench-finetune oracle clean
+.PHONY: demo test lint bench bench-quick bench-kinds bench-noise bench-overhead bench-finetune \
+        oracle clean
 
 demo: $(VENV)/.made-demo
 	$(VENV)/bin/lrsearch demo
@@ -31,6 +32,17 @@ bench: $(BENCH_VENV)/.made-bench
 bench-quick: $(BENCH_VENV)/.made-bench
 	$(BENCH_PYTHON) -m benchmarks.regret.bench --quick
 
+# Kinds of training that the tasks lack, by our methods.
+bench-kinds: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.regret.bench --only ours --tasks new
+	$(BENCH_PYTHON) -m benchmarks.regret.bench --only ours --tasks held-back
+	$(BENCH_PYTHON) -m benchmarks.regret.publish
+
+# Trainings from which nothing can be learned.
+bench-noise: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.noise --store --processes 2
+	$(BENCH_PYTHON) -m benchmarks.regret.publish
+
 bench-overhead: $(BENCH_VENV)/.made-bench
 	$(BENCH_PYTHON) -m benchmarks.import_time
 	$(BENCH_PYTHON) -m benchmarks.overhead
@@ -39,8 +51,8 @@ bench-overhead: $(BENCH_VENV)/.made-bench
 bench-finetune: $(BENCH_VENV)/.made-bench
 	$(BENCH_PYTHON) -m benchmarks.finetune.bench
 
-oracle: $(VENV)/.made-demo
-	$(VENV)/bin/python -m benchmarks.regret.oracle
+oracle: $(BENCH_VENV)/.made-bench
+	$(BENCH_PYTHON) -m benchmarks.regret.oracle
 
 # PyTorch goes in by itself and first, so that nothing else can choose another build of it.
 $(VENV)/.made-base: $(NEEDS)

@@ -4,6 +4,9 @@
 merged into the stored JSON, so that one contestant can be measured again by itself::
 
     python -m benchmarks.regret.bench --contestant range --tasks all
+
+``--tasks new`` are the kinds of training in ``tasks/kinds_*.py``, ``held-back`` those that are
+reported apart; they have results of their own, kinds.json and held-back.json.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ import multiprocessing
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.environment import environment, version
 from benchmarks.regret import tasks as known
 from benchmarks.regret.contestants import CONTESTANTS, Answer, Contestant, ask, by_name
-from benchmarks.regret.lines import overview, per_task
+from benchmarks.regret.lines import kind_lines, overview, per_task
+from benchmarks.regret.oracle import FOLDER as SWEEPS
 from benchmarks.regret.oracle import SEEDS, Oracle, StaleOracleError, load_oracle
 from benchmarks.regret.planned_run import planned_seconds
 from benchmarks.regret.problem import Task
@@ -71,16 +75,22 @@ class Done:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``python -m benchmarks.regret.bench``."""
     options = _parser().parse_args(arguments)
-    path = options.results or FOLDER / ("quick.json" if options.quick else "full.json")
     oracles = chosen_oracles(["quick"] if options.quick else options.tasks)
+    suites = {known.suite(task) for task in oracles}
+    if len(suites) != 1:
+        raise SystemExit(f"--tasks: {' and '.join(sorted(suites))} have results of their own")
+    (suite,) = suites
+    path = options.results or FOLDER / ("quick.json" if options.quick else f"{suite}.json")
     contestants = chosen_contestants(options.contestant, options.only)
     began = time.perf_counter()
     new = run(contestants, oracles, tuple(options.seeds), options.processes, options.spread)
     hashes = {task.name: oracle.hash for task, oracle in chosen_oracles(["available"]).items()}
     results = merge(read_results(path), new, hashes)
-    families = {task.name: task.family for task in known.TASKS}
+    families = {task.name: known.group(task) for task in (*known.TASKS, *known.KINDS)}
     rows = summaries(results, families, [contestant.name for contestant in CONTESTANTS])
     write_results(results, path, [row.as_dict() for row in rows])
+    if suite != "full":
+        print("\n".join(kind_lines(new, oracles)))
     if options.per_task:
         print(
             "\n".join(per_task(new, {oracle.task: oracle.best_lr for oracle in oracles.values()}))
@@ -96,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tasks",
         nargs="+",
         default=["all"],
-        help="names, or all, quick, available (all that have an oracle)",
+        help="names, or all, quick, available (all that have an oracle), new, held-back",
     )
     parser.add_argument("--contestant", nargs="+", default=[], help="names; all by default")
     parser.add_argument("--only", help="contestants of one kind, such as ours")
@@ -119,11 +129,25 @@ def chosen_oracles(words: Sequence[str]) -> dict[Task, Oracle]:
         StaleOracleError: one of them has none that fits.
     """
     if list(words) == ["available"]:
-        stored = {task: _stored(task) for task in known.TASKS}
+        stored = {task: _stored(task) for task in (*known.TASKS, *known.KINDS)}
         return {task: oracle for task, oracle in stored.items() if oracle is not None}
-    names = {"all": [task.name for task in known.TASKS], "quick": list(QUICK)}
-    wanted = [name for word in words for name in names.get(word, [word])]
+    names: dict[str, Callable[[], list[str]]] = {
+        "all": lambda: [task.name for task in known.TASKS],
+        "quick": lambda: list(QUICK),
+        "new": lambda: _swept("kinds"),
+        "held-back": lambda: _swept("held-back"),
+    }
+    wanted = [name for word in words for name in (names[word]() if word in names else [word])]
     return {known.by_name(name): load_oracle(known.by_name(name)) for name in wanted}
+
+
+def _swept(suite: str) -> list[str]:
+    """The kinds that have been swept; says which have not."""
+    kinds = [kind for kind in known.KINDS if known.suite(kind) == suite]
+    missing = [kind.name for kind in kinds if not (SWEEPS / f"{kind.name}.json").exists()]
+    if missing:
+        print(f"left out, not swept yet: {', '.join(missing)}")
+    return [kind.name for kind in kinds if kind.name not in missing]
 
 
 def _stored(task: Task) -> Oracle | None:

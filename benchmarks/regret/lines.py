@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.regret.results import Results
+import numpy as np
+
+from benchmarks.regret.oracle import Oracle
+from benchmarks.regret.problem import Task
+from benchmarks.regret.results import Record, Results
 from benchmarks.regret.summary import Summary
 
 
@@ -45,3 +49,44 @@ def per_task(results: Results, best: Mapping[str, float]) -> list[str]:
         + ", ".join(sorted({message for message in stored.message if message}))
         for stored in ranked
     ]
+
+
+def kind_lines(results: Results, oracles: Mapping[Task, Oracle]) -> list[str]:
+    """Regret and interval of every answer on the kinds, and what they come to.
+
+    An answer whose interval holds the best lr is marked by a plus, else by a minus.
+    """
+    best = {oracle.task: oracle.best_lr for oracle in oracles.values()}
+    by_contestant = dict[str, list[Record]]()
+    for record in results.records.values():
+        by_contestant.setdefault(record.contestant, []).append(record)
+    lines = []
+    for name, records in by_contestant.items():
+        lines += [f"{name:10} {one.task:24} {_answers(one, best)}" for one in records]
+        lines.append(f"{name:10} {kind_totals(records, best)}")
+    return lines
+
+
+def _answers(record: Record, best: Mapping[str, float]) -> str:
+    cells = []
+    for seed, (lr, regret) in enumerate(zip(record.lr, record.regret, strict=True)):
+        if lr is None:
+            cells.append(f"- {record.message[seed]}")
+            continue
+        low, high = record.low[seed], record.high[seed]
+        inside = low is not None and high is not None and low <= best[record.task] <= high
+        cells.append(f"{lr:.2g} ({regret:.3f}{'+' if inside else '-'})")
+    return f"best {best[record.task]:<7.2g} {'  '.join(cells)}"
+
+
+def kind_totals(records: Iterable[Record], best: Mapping[str, float]) -> str:
+    """Mean and worst regret, how often the interval holds the best lr, how often no answer."""
+    records = list(records)
+    regrets = [value for record in records for value in record.regret]
+    answered = [value for record in records for value in record.answered]
+    holds = [value for record in records for value in record.holds(best[record.task])]
+    inside = f"{np.mean(holds):.0%} of {len(holds)}" if holds else "no intervals"
+    return (
+        f"mean regret {np.mean(regrets):.3f}, worst {max(regrets):.3f}, best in interval {inside}, "
+        f"no answer {1 - np.mean(answered):.0%} of {len(answered)}"
+    )

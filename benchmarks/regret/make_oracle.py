@@ -12,6 +12,7 @@ import time
 import numpy as np
 import torch
 
+from benchmarks.regret.kinds import schedule_name
 from benchmarks.regret.oracle import (
     Oracle,
     StaleOracleError,
@@ -21,7 +22,7 @@ from benchmarks.regret.oracle import (
 )
 from benchmarks.regret.problem import Task
 from benchmarks.regret.sweep import sweep_task
-from benchmarks.regret.tasks import TASKS, by_name
+from benchmarks.regret.tasks import KINDS, TASKS, by_name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="sweep even what is up to date")
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     options = parser.parse_args(arguments)
-    tasks = tuple(by_name(name) for name in options.tasks) or TASKS
+    tasks = tuple(by_name(name) for name in options.tasks) or (*TASKS, *KINDS)
     if options.list:
         print("\n".join(listing(tasks)))
         return
@@ -41,12 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
         bring_up_to_date(tasks, options.processes, options.again)
     from benchmarks.regret.figure import draw_oracles
 
-    print(draw_oracles([load_oracle(task) for task in TASKS if _stored(task) is not None]))
+    oracles = [stored(task) for task in (*TASKS, *KINDS)]
+    print(draw_oracles([oracle for oracle in oracles if oracle is not None]))
 
 
 def bring_up_to_date(tasks: tuple[Task, ...], processes: int = 2, again: bool = False) -> None:
     """Sweep every task that needs it, several at a time; each is stored as soon as it is done."""
-    due = [task for task in tasks if again or _stored(task) is None]
+    due = [task for task in tasks if again or stored(task) is None]
     print(f"{len(due)} of {len(tasks)} tasks to sweep")
     began = time.perf_counter()
     _pretrain(due)
@@ -60,7 +62,8 @@ def bring_up_to_date(tasks: tuple[Task, ...], processes: int = 2, again: bool = 
     print(f"done in {time.perf_counter() - began:.0f} s")
 
 
-def _stored(task: Task) -> Oracle | None:
+def stored(task: Task) -> Oracle | None:
+    """The sweep of a task, or None where it is missing or stale."""
     try:
         return load_oracle(task)
     except StaleOracleError:
@@ -93,9 +96,9 @@ def listing(tasks: tuple[Task, ...]) -> list[str]:
         f"{'L*':>8} {'lr*':>8} {'limit':>8} {'w1':>5} {'w5':>5} {'noise':>6} {'sec':>4}"
     ]
     for task in tasks:
-        oracle = _stored(task)
+        oracle = stored(task)
         head = (
-            f"{task.name:28} {task.family:10} {task.schedule:9} {task.train_steps:5d} "
+            f"{task.name:28} {task.family:10} {schedule_name(task):9} {task.train_steps:5d} "
             f"{task.batch_size:5d} "
         )
         lines.append(head + ("no oracle: run `make oracle`" if oracle is None else _facts(oracle)))

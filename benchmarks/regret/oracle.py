@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 
 from benchmarks.regret.fingerprint import fingerprint
 from benchmarks.regret.grid import next_unit
+from benchmarks.regret.kinds import Kind
+from benchmarks.regret.planned_run import trained_loss
 from benchmarks.regret.problem import Task
 from benchmarks.regret.runs import final_loss
 from lrsearch.core.schedule import multipliers
@@ -39,7 +42,7 @@ class Oracle:
         hash: of everything that decides the runs, see `task_hash`.
         steps: of the planned run.
         seeds: of the runs, in the order of the columns of `losses`.
-        initial: held-out loss before training, per seed.
+        initial: held-out loss before training, per seed; of kinds, after a run at rest.
         lrs: rising; a grid 0.2 decade apart, finer next to a cliff.
         losses: final held-out loss, one row per lr, one column per seed; None where the training
             loss ceased to be finite. Rows far from the bottom may hold the first seeds only.
@@ -145,6 +148,11 @@ def width(oracle: Oracle, tolerance: float) -> float:
     return max(0.0, float(np.log10(high / low)))
 
 
+def training_of(task: Task) -> Callable[[Task, float, int], float | None]:
+    """The function ``(task, lr, seed) -> held-out loss or None`` that trains the planned run."""
+    return trained_loss if isinstance(task, Kind) else final_loss
+
+
 def task_hash(task: Task, torch_version: str = torch.__version__) -> str:
     """Hash of everything that decides the runs of `task`, as 12 hex digits.
 
@@ -154,14 +162,16 @@ def task_hash(task: Task, torch_version: str = torch.__version__) -> str:
     `Oracle.versions` names the Python used.
     """
     shape = [round(float(value), 9) for value in multipliers(task.schedule, task.train_steps)]
-    parts = (
-        fingerprint(task.build, final_loss, next_unit),
+    parts: tuple[str, ...] = (
+        fingerprint(task.build, training_of(task), next_unit),
         task.name,
         str(shape),
         str(task.batch_size),
         str(SEEDS),
         ".".join(torch_version.split(".")[:2]),
     )
+    if isinstance(task, Kind):
+        parts += (f"accumulate={task.accumulate} clip={task.clip_grad_norm}",)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
+from benchmarks.regret.kinds import Kind
 from benchmarks.regret.problem import Loader, Problem, Task
 from benchmarks.regret.runs import held_out_loss
 from lrsearch.core.schedule import multipliers
@@ -49,7 +52,11 @@ class PlannedRun:
         self._peaks = [lr * group["lr"] / first for group in self._optimizer.param_groups]
         self._shape = multipliers(task.schedule, task.train_steps if steps is None else steps)
         self._batches = _forever(self.problem.train_loader)
+        self._accumulate, self._clip = 1, None
+        if isinstance(task, Kind):
+            self._accumulate, self._clip = task.accumulate, task.clip_grad_norm
         self.problem.model.train()
+        set_mode(self._optimizer, "train")
 
     def advance(self, until: int) -> bool:
         """Train to ``until`` updates in all, or to the first loss that is not finite.
@@ -57,25 +64,67 @@ class PlannedRun:
         Returns:
             Whether every loss was finite.
         """
-        problem = self.problem
         while self.alive and self.done < until:
             for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak * float(self._shape[self.done])
-            inputs, targets = next(self._batches)
-            loss = problem.loss_fn(problem.model(inputs), targets)
-            if not math.isfinite(loss.item()):
-                self.alive = False
-                break
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self.done += 1
+            self.alive = all(self._backward() for _ in range(self._accumulate))
+            if self.alive:
+                if self._clip is not None:
+                    nn.utils.clip_grad_norm_(self.problem.model.parameters(), self._clip)
+                self._optimizer.step()
+                self.done += 1
         return self.alive
+
+    def _backward(self) -> bool:
+        """Add the gradient of the next batch; return whether its loss was finite."""
+        inputs, targets = next(self._batches)
+        output = self.problem.model(inputs)
+        try:
+            loss = self.problem.loss_fn(output, targets) / self._accumulate
+        except (RuntimeError, ValueError):
+            # A loss that checks its arguments raises where the run has diverged.
+            if all(bool(part.isfinite().all()) for part in tree_leaves(output)):
+                raise
+            return False
+        if not math.isfinite(loss.item()):
+            return False
+        loss.backward()  # type: ignore[no-untyped-call]
+        return True
 
     def held_out(self) -> float | None:
         """The held-out loss now, or None when the run has diverged."""
-        loss = held_out_loss(self.problem) if self.alive else math.nan
+        if not self.alive:
+            return None
+        set_mode(self._optimizer, "eval")
+        try:
+            loss = held_out_loss(self.problem)
+        except (RuntimeError, ValueError):
+            # Its last update diverged, where the training loss is finite before.
+            if self.done and not self._backward():
+                return None
+            raise
+        finally:
+            set_mode(self._optimizer, "train")
         return loss if math.isfinite(loss) else None
+
+
+def trained_loss(task: Task, lr: float, seed: int) -> float | None:
+    """Train the whole planned run at peak lr `lr` and return the held-out loss.
+
+    As `runs.final_loss`, for tasks that accumulate, clip, raise when they diverge or have an
+    optimizer with modes.
+    """
+    run = PlannedRun(task, seed, lr)
+    run.advance(task.train_steps)
+    return run.held_out()
+
+
+def set_mode(optimizer: torch.optim.Optimizer, mode: str) -> None:
+    """Put an optimizer that has modes (Schedule-Free) into "train" or "eval"."""
+    switch = getattr(optimizer, mode, None)
+    if switch is not None:
+        switch()
 
 
 def planned_seconds(task: Task, lr: float, seed: int = 0, warm: int = 5, timed: int = 40) -> float:

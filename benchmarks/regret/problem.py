@@ -16,6 +16,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from lrsearch.core.schedule import Shape
+
 Loader = DataLoader[Any]
 LossFn = Callable[[Any, Tensor], Tensor]
 
@@ -47,7 +49,7 @@ class Task:
         model: the kind of model, in words.
         family: the optimizer family, in words.
         train_steps: planned optimizer steps, > 0.
-        schedule: name of the lr's shape, see `lrsearch.core.schedule`.
+        schedule: the lr's shape or its name, see `lrsearch.core.schedule`.
         batch_size: examples per step.
         build: ``build(seed) -> Problem``; the seed decides initial weights, data order and
             dropout. The data set and its train/validation split never change.
@@ -58,7 +60,7 @@ class Task:
     model: str
     family: str
     train_steps: int
-    schedule: str
+    schedule: str | Shape
     batch_size: int
     build: Callable[[int], Problem]
     note: str = ""

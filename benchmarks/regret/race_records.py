@@ -27,6 +27,7 @@ from benchmarks.regret.oracle import SEEDS, Oracle, load_oracle
 from benchmarks.regret.tasks import TASKS
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.outcome import Outcome
+from lrsearch.core.schedule import Shape
 from lrsearch.core.search import Plan, Probe, drive
 from lrsearch.methods.race import Race
 
@@ -41,7 +42,7 @@ class Recorded:
     """One task and seed: final losses by length and rate, in log10."""
 
     oracle: Oracle
-    schedule: str
+    schedule: str | Shape
     seed: int
     scouts: dict[str, list[float]]
     updates_per_epoch: int
@@ -95,7 +96,9 @@ def recorded(losses: str = "thinned") -> list[Recorded]:
     return found
 
 
-def _recorded(path: pathlib.Path, oracle: Oracle, schedule: str, losses: str) -> Iterator[Recorded]:
+def _recorded(
+    path: pathlib.Path, oracle: Oracle, schedule: str | Shape, losses: str
+) -> Iterator[Recorded]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["hash"] != oracle.hash:
         raise SystemExit(f"{path.name} is stale: run the module named horizons beside its folder")

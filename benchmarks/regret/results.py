@@ -30,6 +30,7 @@ class Record:
         wall: wall time spent over the wall time of one planned run.
         message: why there is no answer, or a remark.
         regret, excess: see `benchmarks.regret.oracle`.
+        low, high: intervals that were said to hold the best lr; empty where none was stored.
     """
 
     contestant: str
@@ -43,12 +44,19 @@ class Record:
     message: tuple[str, ...]
     regret: tuple[float, ...]
     excess: tuple[float, ...]
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
 
     @property
     def answered(self) -> tuple[bool, ...]:
         """Whether there was an answer, per seed."""
         pairs = zip(self.lr, self.loss, strict=True)
         return tuple(lr is not None or loss is not None for lr, loss in pairs)
+
+    def holds(self, best: float) -> tuple[bool, ...]:
+        """Whether the interval holds the best lr, for every answer that has one."""
+        pairs = zip(self.low, self.high, strict=True)
+        return tuple(low <= best <= high for low, high in pairs if low is not None and high)
 
     @property
     def installed(self) -> bool:
@@ -97,6 +105,8 @@ def record(
         message=tuple(a.message for a in answers),
         regret=tuple(round(_regret(oracle, a), 6) for a in answers),
         excess=tuple(round(_excess(oracle, a), 6) for a in answers),
+        low=tuple(None if a.low is None else float(f"{a.low:.4g}") for a in answers),
+        high=tuple(None if a.high is None else float(f"{a.high:.4g}") for a in answers),
     )
 
 

@@ -13,12 +13,14 @@ import sklearn
 import torch
 
 from benchmarks.regret.grid import GRID, Point, next_unit, unit_lr
-from benchmarks.regret.oracle import SEEDS, Oracle, capped_losses, task_hash
+from benchmarks.regret.kinds import Kind
+from benchmarks.regret.oracle import SEEDS, Oracle, capped_losses, task_hash, training_of
 from benchmarks.regret.problem import Task
-from benchmarks.regret.runs import final_loss, held_out_loss
+from benchmarks.regret.runs import held_out_loss
 
 logger = logging.getLogger(__name__)
 
+AT_REST = 1e-12  # no weight moves by as much as it can be stored
 MOST = 60  # points of a sweep; more means that the task is ill posed
 
 
@@ -33,9 +35,9 @@ def sweep_task(task: Task, digest: str | None = None) -> Oracle:
         RuntimeError: the sweep does not end within `MOST` lrs.
     """
     began = time.process_time()
-    problems = [task.build(seed) for seed in SEEDS]
-    initial = tuple(_rounded(held_out_loss(problem)) for problem in problems)
-    default = problems[0].optimizer.param_groups[0]["lr"]
+    train = training_of(task)
+    initial = tuple(_rounded(unlearned_loss(task, seed)) for seed in SEEDS)
+    default = task.build(SEEDS[0]).optimizer.param_groups[0]["lr"]
     start = GRID * round(20 * math.log10(default) / GRID)
     rows: dict[int, tuple[float | None, ...]] = {}
     points: dict[int, Point] = {}
@@ -45,13 +47,26 @@ def sweep_task(task: Task, digest: str | None = None) -> Oracle:
                 f"the sweep of {task.name!r} has not ended after {MOST} lrs, from "
                 f"{unit_lr(min(points)):g} to {unit_lr(max(points)):g}: make the task well posed."
             )
-        losses = [final_loss(task, unit_lr(unit), seed) for seed in SEEDS]
+        losses = [train(task, unit_lr(unit), seed) for seed in SEEDS]
         rows[unit] = tuple(None if loss is None else _rounded(loss) for loss in losses)
         points[unit] = _point(rows[unit], initial)
         logger.info("%s lr=%g losses=%s", task.name, unit_lr(unit), rows[unit])
     return _finished(
         task, digest or task_hash(task), initial, rows, points, time.process_time() - began
     )
+
+
+def unlearned_loss(task: Task, seed: int) -> float:
+    """The held-out loss before training.
+
+    Of kinds it is that after a run which does not move the weights: running statistics settle
+    at any lr.
+    """
+    if isinstance(task, Kind):
+        after = training_of(task)(task, AT_REST, seed)
+        if after is not None:
+            return after
+    return held_out_loss(task.build(seed))
 
 
 def _point(row: tuple[float | None, ...], initial: tuple[float, ...]) -> Point:

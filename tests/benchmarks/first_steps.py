@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from benchmarks.regret.planned_run import set_mode
 from benchmarks.regret.problem import Task
 
 
 def first_steps(task: Task, seed: int, count: int = 3) -> list[float]:
     """Losses of its first batches, each followed by an update."""
     problem = task.build(seed)
+    set_mode(problem.optimizer, "train")
     losses = []
     for _, (inputs, targets) in zip(range(count), problem.train_loader, strict=False):
         loss = problem.loss_fn(problem.model(inputs), targets)

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.regret import data
 from benchmarks.regret.problem import Task, loaders
-from benchmarks.regret.tasks import TASKS, by_name, finetune
+from benchmarks.regret.tasks import KINDS, TASKS, by_name, finetune
 from lrsearch.core.schedule import SHAPES
 from tests.benchmarks.first_steps import first_steps
 
-every_task = pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+EVERY = (*TASKS, *KINDS)
+every_task = pytest.mark.parametrize("task", EVERY, ids=[task.name for task in EVERY])
 
 
 def test_the_tasks_spread_over_optimizers_schedules_batches_and_lengths() -> None:

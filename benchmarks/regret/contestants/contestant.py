@@ -32,6 +32,7 @@ class Answer:
         message: why there is no answer, or a remark on it.
         loss: held-out loss after the planned run, of contestants that train it themselves
             instead of naming an lr; None for all others and where the run diverged.
+        low, high: of the interval in which the best lr is said to lie, where one is said.
     """
 
     lr: float | None
@@ -39,6 +40,8 @@ class Answer:
     seconds: float = 0.0
     message: str = ""
     loss: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ DEFAULTS = {
     "RMSprop": 1e-2,
     "Adagrad": 1e-2,
     "Muon": 1e-3,
+    "Schedule-Free AdamW": 2.5e-3,
+    "Muon with AdamW": 0.02,
 }
 
 

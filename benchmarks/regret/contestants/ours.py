@@ -9,6 +9,7 @@ from typing import Any
 import lrsearch
 from benchmarks.regret.contestants.contestant import Answer, Contestant, quiet, seed_everything
 from benchmarks.regret.contestants.replay import replayed_sweep
+from benchmarks.regret.kinds import Kind
 from benchmarks.regret.problem import Task
 
 BUDGETS = (0.3, 1.0, 3.0)  # planned runs
@@ -32,6 +33,7 @@ def find(task: Task, seed: int, method: Any) -> Answer:
             seed=seed,
             progress=False,
             throw=False,
+            **_loop(task),
         )
         seconds = time.perf_counter() - began
     found = result.status.found
@@ -40,7 +42,16 @@ def find(task: Task, seed: int, method: Any) -> Answer:
         steps=result.cost.steps,
         seconds=seconds,
         message="" if result.status is lrsearch.Status.FOUND else result.status.name,
+        low=result.low if found else None,
+        high=result.high if found else None,
     )
+
+
+def _loop(task: Task) -> dict[str, Any]:
+    """What the training loop of a task does besides."""
+    if not isinstance(task, Kind):
+        return {}
+    return {"accumulate": task.accumulate, "clip_grad_norm": task.clip_grad_norm}
 
 
 def range_at_steps(task: Task, seed: int, steps: int) -> Answer:
