@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lrsearch
+from lrsearch.core.trainable import HeldOut
 
 Array = npt.NDArray[np.float64]
 Batch = tuple[Array, Array]
@@ -21,6 +22,7 @@ LossAndGradient = Callable[[Array, Array, Array], tuple[float, Array]]
 
 STEPS = 400  # of every planned run
 BATCH = 16
+PARTS = 16  # of the held-out data
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,12 @@ class Evaluates:
     problem: Problem
     weights: Array
 
-    def evaluate(self) -> float:
-        """Loss on the held-out data."""
-        return self.problem.loss(self.weights, *self.problem.held_out)[0]
+    def evaluate(self) -> HeldOut:
+        """Loss on the held-out data, in parts as a loader gives batches."""
+        inputs, targets = self.problem.held_out
+        parts = zip(*(np.array_split(array, PARTS) for array in (inputs, targets)), strict=True)
+        losses = [self.problem.loss(self.weights, *part)[0] for part in parts]
+        return HeldOut.of([(loss, 1.0) for loss in losses])
 
 
 class HeldOutStream(Evaluates, Stream):
@@ -315,13 +320,13 @@ def best_rate(make: Callable[[int], Problem], seeds: int = 5) -> float:
     losses = np.zeros(len(rates))
     for seed in range(seeds):
         training = HeldOutPasses(make(seed), seed)
-        beginning, start = training.snapshot(), training.evaluate()
+        beginning, start = training.snapshot(), training.evaluate().loss
         for place, rate in enumerate(rates):
             training.restore(beginning)
             for _ in range(STEPS):
                 if not training.step(float(rate)) < 1e3 * start:
                     break
-            loss = training.evaluate()
+            loss = training.evaluate().loss
             losses[place] += min(loss, start) if np.isfinite(loss) else start
     return float(rates[np.argmin(losses)])
 

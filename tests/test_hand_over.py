@@ -24,7 +24,7 @@ class Problem:
         self.model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         x = torch.randn(64, 4)
-        y = x.prod(1, keepdim=True) + 0.1 * torch.randn(64, 1)
+        y = x @ torch.randn(4, 1) + 0.1 * torch.randn(64, 1)
         self.batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 64, 16)]
 
     def search(self, schedule: str = "constant", **settings: Any) -> Result:

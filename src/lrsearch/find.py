@@ -320,8 +320,8 @@ def _expected(method: Method, train_steps: int | None, schedule: str | Shape) ->
     if isinstance(method, RangeTest):
         return method.steps * method.repeats, _OF_RANGE_TEST * method.repeats
     if isinstance(method, Sweep):
-        candidates = len(method.candidates())
-        return candidates * (train_steps or 1), candidates
+        trials = len(method.candidates()) + 1  # with the baseline
+        return trials * (train_steps or 1), trials
     budget = method.budget if isinstance(method, Race) else 1.0
     evaluations = _OF_RACE_BY_HALVES if schedule == "constant" else _OF_RACE
     return budget * (train_steps or 1), evaluations

@@ -15,7 +15,7 @@ from lrsearch.core.curve import Stop, smooth
 from lrsearch.core.search import Plan, run_search
 from lrsearch.pytorch.trainable import torch_trainable
 from tests.pytorch.fingerprint import fingerprint
-from tests.pytorch.problems import OPTIMIZERS, data, loader, network, train
+from tests.pytorch.problems import CLASSES, FEATURES, OPTIMIZERS, data, loader, network, train
 
 LOSS = nn.functional.cross_entropy
 
@@ -262,6 +262,22 @@ def test_fault_15_the_rate_hardly_moves_with_the_seed(name: str) -> None:
 
 
 def test_fault_15_labels_that_mean_nothing_give_no_signal() -> None:
+    def guess() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(16, FEATURES), torch.randint(CLASSES, (16,))
+
+    def searched(**options: Any) -> lrsearch.Result:
+        model = network()
+        return find(model, torch.optim.SGD(model.parameters(), 0.1), LOSS, guess, **options)
+
+    result = searched()
+    assert result.status is lrsearch.Status.NO_SIGNAL
+    assert math.isnan(result.lr)
+    with pytest.raises(lrsearch.NoLearningRateFound, match="noise") as caught:
+        searched(throw=True)
+    assert caught.value.result.status is lrsearch.Status.NO_SIGNAL
+
+
+def test_fault_15_a_loss_that_no_rate_changes_is_told_from_noise() -> None:
     class Constant(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -274,9 +290,9 @@ def test_fault_15_labels_that_mean_nothing_give_no_signal() -> None:
     result = find(
         model, torch.optim.SGD(model.parameters(), 0.1), lambda out, _: out.mean(), loader()
     )
-    assert result.status is lrsearch.Status.NO_SIGNAL
+    assert result.status is lrsearch.Status.NO_EFFECT
     assert math.isnan(result.lr)
-    with pytest.raises(lrsearch.NoLearningRateFound, match="noise") as caught:
+    with pytest.raises(lrsearch.NoLearningRateFound, match="same at every learning rate") as caught:
         find(
             model,
             torch.optim.SGD(model.parameters(), 0.1),
@@ -284,7 +300,7 @@ def test_fault_15_labels_that_mean_nothing_give_no_signal() -> None:
             loader(),
             throw=True,
         )
-    assert caught.value.result.status is lrsearch.Status.NO_SIGNAL
+    assert caught.value.result.status is lrsearch.Status.NO_EFFECT
 
 
 def test_fault_16_an_optimum_beyond_the_bounds_is_said_to_be_at_the_edge() -> None:

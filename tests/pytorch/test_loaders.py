@@ -154,7 +154,7 @@ FUNCTIONS: dict[str, Callable[[], Callable[..., Any]]] = {
     "a loader": lambda: of_a_loader,
     "a generator of its own": of_own_generator,
     "a method": lambda: Source().get_batch,
-    "partial": lambda: functools.partial(Source().get_batch, 8),
+    "partial": lambda: functools.partial(Source().get_batch, 32),
 }
 
 

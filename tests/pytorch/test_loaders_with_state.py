@@ -176,8 +176,9 @@ def test_the_data_come_in_the_same_order_as_without_a_search(kind: str) -> None:
 @pytest.mark.parametrize("kind", LOADERS)
 def test_all_lanes_see_the_same_batches(kind: str) -> None:
     result = find(LOADERS[kind](), method=lrsearch.Sweep([1e-9, 1.1e-9]))
-    first, second = (curve.loss for curve in result.curves)
+    first, second, baseline = (curve.loss for curve in result.curves)
     np.testing.assert_allclose(first, second, rtol=1e-6)
+    np.testing.assert_allclose(first, baseline, rtol=1e-6)
     assert np.ptp(first) > 1e-3  # and not one batch alone
 
 

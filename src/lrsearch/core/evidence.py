@@ -175,7 +175,7 @@ def held_out_fall(trial: Curve, baseline: Curve, noise: float = 0.0) -> Fall:
         gains = np.array(baseline.parts) - np.array(trial.parts)
         unit = float(np.abs(gains).max()) or 1.0
         error = unit * float(np.std(gains / unit, ddof=1)) / math.sqrt(len(gains))
-        return Fall(size, max(error, _ROUNDING * abs(before)), len(gains))
+        return Fall(float(gains.mean()), max(error, _ROUNDING * abs(before)), len(gains))
     gains, scale = _gains(trial, baseline)
     error = scale * max(_scatter(gains), _ROUNDING)
     short = len(gains) < _FEWEST

@@ -126,8 +126,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
             temporary.chmod(stat.S_IMODE(there.st_mode))
         write(temporary)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is not None:
+            # A name that is gone tells nothing.
+            error.filename, error.filename2 = str(target), None
         raise
     return target
 

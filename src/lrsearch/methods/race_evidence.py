@@ -128,6 +128,14 @@ class Evidence:
         return max(calm, default=min(trial.peak for trial in rung))
 
     @property
+    def learned_between(self) -> tuple[float, float]:
+        """Log10 of the best peak of the first rung, and of the lowest that made half its fall."""
+        losses = self.losses(min(self._rungs))
+        best = min(losses, key=lambda peak: losses[peak])
+        half = 0.5 * (self.start_loss + losses[best])
+        return best, min((peak for peak, loss in losses.items() if loss <= half), default=best)
+
+    @property
     def all_broken(self) -> bool:
         """Whether no trial kept a finite loss."""
         return all(trial.broke for trial in self.trials)

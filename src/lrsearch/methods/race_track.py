@@ -89,14 +89,12 @@ class Track:
             return trouble
         surface = self._surface()
         rungs = self._rungs(coarse)
-        # The second valley is looked for where a longer lane is cheap, or where it is likely.
-        bounded = climb.lr[-1] >= 0.999 * (self.bounds[1] or _HIGHEST)
         for rung in rungs:
             if surface is None:
                 break
             self.keep = self.hand_over and rung.updates == 0
-            explore = rung is rungs[0] and (len(rungs) > 1 or bounded)
-            yield from self._bracket(self._fitted(rung), surface, explore)
+            explored = self._explored(climb, coarse, rungs) if rung is rungs[0] else 0
+            yield from self._bracket(self._fitted(rung), surface, explored)
             surface = self._surface()
         trouble = yield from self._trouble()
         if trouble is not None:
@@ -246,11 +244,23 @@ class Track:
         apart = rung.apart * rung.lanes / lanes
         return replace(rung, updates=updates, lanes=lanes, apart=apart)
 
-    def _bracket(self, rung: _Rung, surface: LossSurface, explore: bool) -> _Asks[None]:
+    def _explored(self, climb: Curve, coarse: _Rung, rungs: Sequence[_Rung]) -> int:
+        """How many decades below the favourite longer lanes look for a second valley.
+
+        One, where such a lane is cheap. Where the climb came to no end the loss cannot rise, and
+        short runs prefer the rates at which the net collapses: then all decades that learned.
+        """
+        if climb.lr[-1] >= 0.999 * (self.bounds[1] or _HIGHEST):
+            best, lowest = self.evidence.learned_between
+            return max(1, math.floor((best - lowest) / DESIGN.explore))
+        short = coarse.updates <= DESIGN.shortest and self.budget >= 1.0
+        return int(len(rungs) > 1 or short)
+
+    def _bracket(self, rung: _Rung, surface: LossSurface, explored: int) -> _Asks[None]:
         """Run lanes around the likely best, and further lanes while the best is an outer one.
 
-        With ``explore``, one lane looks a decade below: the loss may have a second valley, which
-        short runs do not reach.
+        Further lanes lie below it, ``explored`` of them: the loss may have a second valley, which
+        shorter runs do not reach.
         """
         here, there = (
             surface.best(updates, self._passes(updates))
@@ -258,8 +268,7 @@ class Track:
         )
         centre = here + DESIGN.ahead * (there - here) + DESIGN.lift
         peaks = [centre + rung.apart * (k - (rung.lanes - 1) / 2) for k in range(rung.lanes)]
-        if explore:
-            peaks.insert(0, centre - DESIGN.explore)
+        peaks = [*(centre - DESIGN.explore * k for k in range(explored, 0, -1)), *peaks]
         losses = yield from self._run(rung.updates, peaks, baseline=self.evidence.controlled)
         for _ in range(_MOST_BEYOND):
             best = int(np.argmin(losses))

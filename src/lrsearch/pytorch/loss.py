@@ -27,6 +27,7 @@ __all__ = [
 
 ComputeLoss = Callable[[nn.Module, Any], Tensor | None]  # None: the batch is passed over
 
+_PARTS = 8  # of a batch
 _WAY_OUT = "Pass compute_loss=..., a function (model, batch) -> scalar loss, for any other batch."
 
 
@@ -56,6 +57,17 @@ class PairLoss:
             return None
         self.check(batch)
         return self.loss_fn(model(batch[0]), batch[1])
+
+    def in_parts(self, model: nn.Module, batch: Any) -> list[float]:
+        """Return the losses of parts of a batch, or none where it cannot be cut."""
+        try:
+            output, targets = model(batch[0]), batch[1]
+            if len(output) != len(targets) or len(targets) < 2 * _PARTS:
+                return []
+            cut = (slice(first, None, _PARTS) for first in range(_PARTS))
+            return [float(self.loss_fn(output[part], targets[part])) for part in cut]
+        except Exception:  # whatever a loss says to a part of a batch: it is no part then
+            return []
 
     @staticmethod
     def check(batch: Any, name: str = "train_loader") -> None:

@@ -50,6 +50,7 @@ from lrsearch.pytorch.wrappers import WrapperState
 __all__ = ["EvaluatedTorchTrainable", "TorchSnapshot", "TorchTrainable", "torch_trainable"]
 
 _AUTOCAST = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+_FEW_BATCHES = 4  # held-out batches: of fewer each is judged in parts
 _PASSES = 1_000_000  # more passes over the data than a search makes in one order
 
 
@@ -530,13 +531,16 @@ class EvaluatedTorchTrainable(TorchTrainable):
     def _mean_loss(self, held_out: BatchStream | None) -> HeldOut:
         assert held_out is not None
         pieces: list[tuple[float, float]] = []
+        parts: list[tuple[float, float]] = []
         passed = 0
         for batch, counts in self._ranks.rounds(held_out.one_pass(), self._batches.sample):
-            loss = self._grad_mode(lambda: self._held_out_loss(batch), self._model)  # noqa: B023
-            if loss is None:
+            found = self._grad_mode(lambda: self._held_out_loss(batch), self._model)  # noqa: B023
+            if found is None:
                 passed += 1
             elif counts:
-                pieces.append((loss, batch_size(batch)))
+                pieces.append((found, batch_size(batch)))
+                if len(pieces) < _FEW_BATCHES:
+                    parts += [(loss, 1.0) for loss in self._in_parts(batch)]
         if passed and not pieces and not self._ranks.many:
             raise InvalidArgument.of(
                 "val_loader",
@@ -546,8 +550,16 @@ class EvaluatedTorchTrainable(TorchTrainable):
             )
         total, weight = sum(loss * size for loss, size in pieces), sum(size for _, size in pieces)
         mean = self._ranks.weighted_mean(total, weight)
-        # The processes see different batches, and must all decide alike.
-        return HeldOut(mean) if self._ranks.many else HeldOut.of(pieces, mean)
+        if self._ranks.many:  # the processes see different batches, and must all decide alike
+            return HeldOut(mean)
+        return HeldOut.of(parts if len(pieces) < _FEW_BATCHES and parts else pieces, mean)
+
+    def _in_parts(self, batch: Any) -> list[float]:
+        """The losses of parts of a batch: of one batch alone nobody knows how sure its loss is."""
+        if self._val_loss is not None or not isinstance(self._compute_loss, PairLoss):
+            return []
+        with torch.no_grad(), self._autocast():
+            return self._compute_loss.in_parts(self._model, to_device(batch, self._device))
 
     def _held_out_loss(self, batch: Any) -> Tensor | None:
         if self._val_loss is None:

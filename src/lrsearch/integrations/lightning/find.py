@@ -94,7 +94,6 @@ def find_lr_for(
         monitor=monitor,
         validate=validate,
         vectorise=vectorise,
-        stateful=stateful,
         seed=seed,
         progress=progress,
         throw=throw,
@@ -104,6 +103,7 @@ def find_lr_for(
         method=method,
         schedule=schedule,
         warmup_steps=warmup_steps,
+        stateful=stateful,
         **usual,
         before_fit=True,
         # Without either, Lightning stops at 1000 epochs: a limit, not a plan.
