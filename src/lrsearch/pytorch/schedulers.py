@@ -25,8 +25,8 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from lrsearch.core.validation import whole
 from lrsearch.core.schedule import Table
+from lrsearch.core.validation import whole
 from lrsearch.errors import InvalidArgument, Words
 
 __all__ = [
