@@ -33,7 +33,6 @@ _OPTIONS: dict[str, Check] = {
     "seed": seed_of,
     "progress": flag,
     "throw": flag,
-    "vectorise": maybe(flag),
     "validate": flag,
     "monitor": maybe(text),
 }

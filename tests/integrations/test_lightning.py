@@ -386,7 +386,6 @@ def test_of_several_optimizers_the_one_named_is_searched(name: Any) -> None:
         trainer(), module, optimizer=name, method=lrsearch.Sweep([0.01, 0.02]), train_steps=20
     )
     assert found.curves[0].loss.tolist() == recorder.losses  # the other one trained at its own lr
-    assert found.settings["lanes"] == "in turn: the module optimizes by hand"
     with pytest.raises(InvalidArgument, match=r"0 \(SGD\), 1 \(Adam\)"):
         find(trainer(), module)
     with pytest.raises(InvalidArgument, match="got 'RMSprop'"):
@@ -529,97 +528,3 @@ def test_a_search_without_an_answer_does_not_end_the_training(caplog: Any) -> No
 def test_the_callback_refuses_negative_times() -> None:
     with pytest.raises(InvalidArgument, match="at_steps"):
         LearningRateSearch([-1])
-
-
-# ---------------------------------------------------------------------------------------- lanes
-
-
-class ManyLanes(pl.LightningModule):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss = nn.functional.mse_loss(self.net(batch[0]), batch[1])
-        self.log("loss", loss)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> Any:
-        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.Adam(self.parameters(), lr=0.01)
-
-
-@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}], ids=str)
-def test_lanes_together_are_the_lanes_in_turn(options: dict[str, Any]) -> None:
-    def sweep(vectorise: bool) -> lrsearch.Result:
-        return find(
-            trainer(gradient_clip_val=1.0, **options),
-            seeded(ManyLanes),
-            val_dataloaders=loader(64),
-            method=lrsearch.Sweep([1e-3, 1e-2, 1e-1]),
-            vectorise=vectorise,
-        )
-
-    together, in_turn = sweep(True), sweep(False)
-    assert together.settings["lanes"] == "together"
-    assert in_turn.settings["lanes"] == "in turn: vectorise=False"
-    for one, other in zip(together.curves, in_turn.curves, strict=True):
-        assert one.loss == pytest.approx(other.loss, rel=1e-4)
-        assert one.evaluations[0][1] == pytest.approx(other.evaluations[0][1], rel=1e-4)
-
-
-class UsesTheIndex(ManyLanes):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return super().training_step(batch, batch_idx) * (1.0 + 0.01 * batch_idx)
-
-
-class UsesTheStep(ManyLanes):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return super().training_step(batch, batch_idx) * (1.0 + 0.01 * self.global_step)
-
-
-class Counts(ManyLanes):
-    counted = 0
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.counted += 1
-        return super().training_step(batch, batch_idx)
-
-
-class Hooked(ManyLanes):
-    def on_after_backward(self) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "why"),
-    [
-        (UsesTheIndex, {}, "training_step uses batch_idx"),
-        (UsesTheStep, {}, "training_step uses global_step"),
-        (Counts, {}, "a step changes model.counted"),
-        (Hooked, {}, "the module has its own on_after_backward"),
-        (ManyLanes, {"precision": "bf16-mixed"}, "precision plugin MixedPrecision"),
-        (ManyLanes, {"accumulate_grad_batches": 3}, "last update of a pass has fewer batches"),
-    ],
-    ids=["index", "step", "counts", "hook", "precision", "accumulation"],
-)
-def test_what_cannot_be_trained_in_lanes_is_trained_in_turn_and_says_why(
-    kind: Any, options: dict[str, Any], why: str
-) -> None:
-    def sweep(vectorise: bool | None) -> lrsearch.Result:
-        method = lrsearch.Sweep([1e-3, 1e-2])
-        train = trainer(**options)
-        return find(
-            train,
-            seeded(kind),
-            val_dataloaders=loader(64),
-            method=method,
-            vectorise=vectorise,
-            throw=False,
-        )
-
-    found = sweep(True)
-    assert why in str(found.settings["lanes"])
-    assert [c.loss.tolist() for c in found.curves] == [c.loss.tolist() for c in sweep(None).curves]
-    assert math.isfinite(found.curves[0].loss[-1])

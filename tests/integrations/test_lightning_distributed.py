@@ -45,7 +45,7 @@ def test_every_process_sees_the_same_losses_and_gets_the_same_learning_rate(
         assert first[name] == second[name]
     assert first["range"]["lr"] > 0
     assert len(first["race"]["losses"]) > 3
-    assert first["lanes"] == "in turn: the module is spread over processes"
+    assert first["lanes"].startswith("in turn")
 
 
 def test_training_is_bit_for_bit_that_without_a_search(ranks: dict[str, Any]) -> None:

@@ -36,7 +36,6 @@ _MUTED: list[Any] = []
 class _Suite(TrainableSuite):
     options: dict[str, Any] = {}  # noqa: RUF012 - set by subclasses
     kind: type[Validated] = Validated
-    vectorise: bool | None = None
 
     def make(self) -> Any:
         module = seeded(lambda: self.kind(dropout=0.1, norm=True))
@@ -47,7 +46,7 @@ class _Suite(TrainableSuite):
         muted = logged.instead_of_logging(module)
         muted.__enter__()
         _MUTED.append(muted)  # ends with the module
-        return lightning_trainable(train, train.optimizers[0], logged, vectorise=self.vectorise)
+        return lightning_trainable(train, train.optimizers[0], logged)
 
     def fingerprint(self, trainable: Any) -> object:
         model, optimizer = trainable._model, trainable._optimizer
@@ -58,8 +57,7 @@ class _Suite(TrainableSuite):
         return float(trainable._optimizer.param_groups[0]["lr"])
 
 
-class TestPlain(_Suite):
-    vectorise = True
+class TestPlain(_Suite): ...
 
 
 class TestAttributes(_Suite):

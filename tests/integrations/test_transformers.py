@@ -298,14 +298,6 @@ def test_several_evaluation_sets_count_per_example(tmp_path: Path) -> None:
     assert result.curves[0].evaluations[0][1] == pytest.approx(mean, rel=1e-6)
 
 
-def test_the_answer_is_the_same_with_and_without_vectorised_lanes(tmp_path: Path) -> None:
-    together = search(make_trainer(tmp_path), **RACE, vectorise=True)
-    in_turn = search(make_trainer(tmp_path), **RACE, vectorise=False)
-    assert together.settings["lanes"] == "together"
-    assert in_turn.settings["lanes"].startswith("in turn")
-    assert together.lr == pytest.approx(in_turn.lr, rel=1e-3)
-
-
 # ------------------------------------------------------------------------------- callbacks, apply
 
 

@@ -113,7 +113,7 @@ def test_evaluation_data_without_labels_are_told(tmp_path: Path) -> None:
     del data.columns["labels"]
     trainer = make_trainer(tmp_path, trainer_options={"eval_dataset": data})
     with pytest.raises(InvalidArgument, match=r"eval_dataset: got no loss.*labels"):
-        hf.find_lr_for(trainer, progress=False, vectorise=False)
+        hf.find_lr_for(trainer, progress=False)
 
 
 @pytest.mark.parametrize("method", ["range", "ladder"])

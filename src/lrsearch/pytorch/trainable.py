@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,6 @@ from lrsearch.pytorch.checks import (
 )
 from lrsearch.pytorch.distributed import ALONE, Ranks, name_of, settings_of
 from lrsearch.pytorch.held_out import Evaluate, GradMode, Portion, Work, gradients_apart
-from lrsearch.pytorch.lanes import Choice, LaneRecipe, TorchLanes
 from lrsearch.pytorch.loss import (
     ComputeLoss,
     PairLoss,
@@ -45,6 +45,7 @@ from lrsearch.pytorch.prepared import backward_allowed, optimizers_of, same_obje
 from lrsearch.pytorch.random_state import generators_of, read_random_state, seed_everything
 from lrsearch.pytorch.store import Place, check_place
 from lrsearch.pytorch.update import Clipping, OwnUpdate, TrainStep, Updater
+from lrsearch.pytorch.vectorized import BatchedTrials, Choice, Recipe
 from lrsearch.pytorch.wrappers import WrapperState
 
 __all__ = ["EvaluatedTorchTrainable", "TorchSnapshot", "TorchTrainable", "torch_trainable"]
@@ -133,7 +134,9 @@ class TorchTrainable:
         self._held_out: BatchStream | None = None
         self._unseen: BatchStream | None = None  # held-out batches, until one was looked at
         self._val_loss: ComputeLoss | None = None
-        self._no_lanes = "vectorise=False" if vectorise is False else ranks.why_no_lanes
+        self._no_lanes = ranks.why_no_lanes
+        if vectorise is False and not self._no_lanes:
+            self._no_lanes = "batching is switched off"
         self._choice = Choice(self._recipe, self._trial, self._watch, vectorise is True)
         self._device = next(p for group in self._groups for p in group["params"]).device
         self._autocast = _autocast(autocast, self._device)
@@ -264,9 +267,9 @@ class TorchTrainable:
         """Why the last call of :meth:`lanes` returned ``None``."""
         return self._why_no_lanes() or self._choice.why_not
 
-    def lanes(self, count: int, steps: int) -> TorchLanes | None:
+    def lanes(self, count: int, steps: int) -> BatchedTrials | None:
         """Return lanes from the present state if they train faster together than in turn."""
-        return None if self._why_no_lanes() else self._choice.lanes(count, steps)
+        return None if self._why_no_lanes() else self._choice.trials(count, steps)
 
     def _why_no_lanes(self) -> str:
         if self._train_step is not None:
@@ -281,21 +284,23 @@ class TorchTrainable:
         """Remember what a step may change beside weights, buffers and the optimizer."""
         return state.attributes(self._model, self._beside, (*self._apart, self._optimizer))
 
-    def _recipe(self) -> LaneRecipe:
-        return LaneRecipe(
+    def _recipe(self) -> Recipe:
+        return Recipe(
             model=self._model,
             optimizer=self._optimizer,
             compute_loss=self._loss,
-            multipliers=self.multipliers,
+            ratios=self.multipliers,
             batches=self._batches,
             held_out=self._held_out,
             accumulate=self._accumulate,
             clip_grad_norm=self._clipping.norm,
             clip_grad_value=self._clipping.value,
             seed=self._seed,
-            updates=self._updates,
+            steps=self._updates,
+            remember=lambda: partial(self.restore, self.snapshot()),
             autocast=self._autocast is not nullcontext,
             grad_scaler=self._scaler,
+            beside=(self._compute_loss, *self._beside),
         )
 
     @contextmanager

@@ -27,7 +27,7 @@ class LearningRateSearch(installed().Callback):  # type: ignore[misc]
         at_epochs: epochs before which to search.
         apply: whether to train on with what was found, see ``apply_result``.
         options: as in :func:`find_lr_for`: ``optimizer``, ``method``, ``train_steps``,
-            ``schedule``, ``warmup_steps``, ``monitor``, ``validate``, ``vectorise``, ``seed``,
+            ``schedule``, ``warmup_steps``, ``monitor``, ``validate``, ``seed``,
             ``progress``, ``throw``, which is false here: a search without an answer is no
             reason to end the training, and its result says why. The planned run is what is
             left of the run.

@@ -20,7 +20,7 @@ class Item(NamedTuple):
     """A batch on the trainer's device, with what else a step of the module is told."""
 
     batch: Any
-    index: Any  # a number; in lanes something that cannot be used
+    index: Any
     loader: int | None = None
     held_out: bool = False
 

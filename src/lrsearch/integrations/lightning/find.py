@@ -34,7 +34,6 @@ def find_lr_for(
     warmup_steps: float | None = None,
     monitor: str | None = None,
     validate: bool = True,
-    vectorise: bool | None = None,
     stateful: Sequence[Any] = (),
     seed: int = 0,
     progress: bool = True,
@@ -67,8 +66,6 @@ def find_lr_for(
         monitor: the name under which ``validation_step`` logs the loss; when not given, the
             loss it returns or else what it logs as ``val_loss``.
         validate: whether candidates are ranked by the validation.
-        vectorise: whether lanes are trained together (``None``: when that is measured to be
-            faster); ``result.settings["lanes"]`` says what was done, and why.
         stateful: what else a step changes, as in :func:`lrsearch.find_lr`.
         seed: seed of data order, dropout and every other random choice of the search.
         progress: show live progress on standard error.
@@ -93,7 +90,6 @@ def find_lr_for(
         train_steps=train_steps,
         monitor=monitor,
         validate=validate,
-        vectorise=vectorise,
         seed=seed,
         progress=progress,
         throw=throw,

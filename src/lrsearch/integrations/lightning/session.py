@@ -42,7 +42,6 @@ class Request:
     warmup_steps: float | None = None
     monitor: str | None = None
     validate: bool = True
-    vectorise: bool | None = None
     stateful: Sequence[Any] = ()
     seed: int = 0
     progress: bool = True
@@ -68,7 +67,6 @@ def search_here(trainer: Any, request: Request) -> Result:
             logged,
             validate=request.validate,
             seed=request.seed,
-            vectorise=request.vectorise,
             stateful=request.stateful,
         )
         plan = planned_run(trainer, optimizer, request.train_steps, open_ended=not request.planned)

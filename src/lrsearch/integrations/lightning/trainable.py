@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lrsearch.core.trainable import HeldOut
-from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.lightning.data import Batches, Item, loaders_of
-from lrsearch.integrations.lightning.lanes import Untold, why_no_lanes
 from lrsearch.integrations.lightning.logged import Logged
 from lrsearch.integrations.lightning.package import progress_of
-from lrsearch.integrations.lightning.steps import Steps, loss_of
+from lrsearch.integrations.lightning.steps import Steps
 from lrsearch.pytorch.held_out import GradMode
-from lrsearch.pytorch.lanes import TorchLanes
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
 from lrsearch.pytorch.trainable import EvaluatedTorchTrainable, TorchSnapshot, TorchTrainable
 
@@ -34,7 +31,6 @@ class LightningTrainable(TorchTrainable):
         batches: the training batches.
         logged: what ``self.log`` of the module is told meanwhile.
         seed: as in :func:`lrsearch.find_lr`.
-        vectorise: as in :class:`lrsearch.pytorch.trainable.TorchTrainable`.
     """
 
     def __init__(
@@ -45,7 +41,6 @@ class LightningTrainable(TorchTrainable):
         logged: Logged,
         *,
         seed: int = 0,
-        vectorise: bool | None = None,
         **options: Any,
     ) -> None:
         how = "value" if "value" in str(trainer.gradient_clip_algorithm).lower() else "norm"
@@ -59,7 +54,7 @@ class LightningTrainable(TorchTrainable):
             accumulate=trainer.accumulate_grad_batches,
             grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
             seed=seed,
-            vectorise=vectorise,
+            vectorise=False,  # a trainer's own step trains one run at a time
             **clipping,
             **options,
         )
@@ -73,7 +68,6 @@ class LightningTrainable(TorchTrainable):
         self._beside = (*self._beside, *others, *schedulers)
         self._progress = progress_of(trainer)
         self._done_before = self._progress.completed
-        self._own_reason: str | None = None
 
     def step(self, lr: float) -> float:
         """Make one update on the next batches at ``lr``; return their mean loss before it.
@@ -104,31 +98,9 @@ class LightningTrainable(TorchTrainable):
         super().restore(snapshot)
         self._count(snapshot.updates)
 
-    @property
-    def why_not(self) -> str:
-        """Why the last call of :meth:`lanes` returned ``None``."""
-        return self._own_reason or super().why_not
-
-    def lanes(self, count: int, steps: int) -> TorchLanes | None:
-        """Return lanes if the module can be trained in them and they are faster."""
-        if self._own_reason is None:
-            length = self._batches.length
-            self._own_reason = why_no_lanes(self._trainer, length)
-        return None if self._own_reason else super().lanes(count, steps)
-
     def _loss_of_item(self, model: nn.Module, item: Item) -> Tensor:
-        """The loss of a batch where no hooks are wanted: held out, or in lanes."""
-        if item.held_out:
-            return self._logged.held_out_loss(self._trainer, item)
-        now, self._progress.completed = self._progress.completed, Untold("global_step")
-        try:
-            arguments = self._steps.arguments(item._replace(index=Untold("batch_idx")))
-            loss = loss_of(self._trainer.strategy.training_step(*arguments), self._trainer)
-        finally:
-            self._progress.completed = now
-        if loss is None:
-            raise InvalidArgument.of("module.training_step", None, "a loss")
-        return loss
+        """Return the loss of a held-out batch."""
+        return self._logged.held_out_loss(self._trainer, item)
 
     def _count(self, updates: int) -> None:
         """Let ``trainer.global_step`` be what it would be in ``fit``."""
@@ -189,7 +161,6 @@ def lightning_trainable(
     *,
     validate: bool = True,
     seed: int = 0,
-    vectorise: bool | None = None,
     stateful: Sequence[Any] = (),
 ) -> LightningTrainable:
     """Return a trainable that can evaluate where ``fit`` would validate, else one that cannot.
@@ -198,7 +169,7 @@ def lightning_trainable(
         InvalidArgument: there are no training batches, or the validation has no loss.
     """
     train, held_out = loaders_of(trainer)
-    options: dict[str, Any] = {"seed": seed, "vectorise": vectorise, "stateful": stateful}
+    options: dict[str, Any] = {"seed": seed, "stateful": stateful}
     if held_out is None or not validate:
         return LightningTrainable(trainer, optimizer, train, logged, **options)
     trainable = EvaluatedLightningTrainable(

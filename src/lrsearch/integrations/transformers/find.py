@@ -38,7 +38,6 @@ def find_lr_for(
     train_steps: int | None = None,
     schedule: str | Shape | Sequence[float] | LRScheduler | None = None,
     warmup_steps: float | None = None,
-    vectorise: bool | None = None,
     stateful: Sequence[Any] = (),
     seed: int | None = None,
     progress: bool = True,
@@ -62,8 +61,6 @@ def find_lr_for(
         train_steps: length of the planned run, instead of the trainer's.
         schedule, warmup_steps: shape of the planned run's learning rate, instead of the
             trainer's; as in :func:`lrsearch.find_lr`.
-        vectorise: whether lanes are trained together (``None``: when that is measured to be
-            faster); ``result.settings["lanes"]`` says what was done, and why.
         stateful: what else an update changes, as in :func:`lrsearch.find_lr`. What a subclass of
             the trainer holds (a loss, counters) is put back unasked.
         seed: seed of data order and dropout; that of the trainer when not given, so that the
@@ -101,7 +98,6 @@ def find_lr_for(
     usual = check_options(
         method,
         train_steps=train_steps,
-        vectorise=vectorise,
         seed=trainer.args.seed if seed is None else seed,
         progress=progress,
         throw=throw,
@@ -115,9 +111,7 @@ def find_lr_for(
         with ranks_of(trainer.model_wrapped) as ranks:
             ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
             found = search(
-                trainer_trainable(
-                    trainer, seed=seed, vectorise=vectorise, stateful=stateful, ranks=ranks
-                ),
+                trainer_trainable(trainer, seed=seed, stateful=stateful, ranks=ranks),
                 method=chosen,
                 train_steps=plan.steps if train_steps is None else train_steps,
                 schedule=plan.schedule if schedule is None else schedule,

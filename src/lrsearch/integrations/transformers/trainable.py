@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Trainer
 
 from lrsearch.core.trainable import HeldOut
 from lrsearch.errors import InvalidArgument
 from lrsearch.integrations.transformers.kept import unwrapped
-from lrsearch.integrations.transformers.updates import Update, Updates
+from lrsearch.integrations.transformers.updates import Updates
 from lrsearch.pytorch.batches import BatchStream
 from lrsearch.pytorch.distributed import ALONE, Ranks
 from lrsearch.pytorch.random_state import read_random_state, seed_everything
@@ -33,7 +31,6 @@ class TrainerTrainable(TorchTrainable):
     Args:
         trainer: whose training has begun: model, optimizer and state are ready.
         seed: seed of data order and dropout.
-        vectorise: as in :func:`~lrsearch.integrations.transformers.find_lr_for`.
         ranks: the processes that train together.
     """
 
@@ -42,7 +39,6 @@ class TrainerTrainable(TorchTrainable):
         trainer: Trainer,
         *,
         seed: int = 0,
-        vectorise: bool | None = None,
         stateful: Sequence[Any] = (),
         ranks: Ranks = ALONE,
     ) -> None:
@@ -52,13 +48,12 @@ class TrainerTrainable(TorchTrainable):
             unwrapped(trainer.optimizer),
             None,
             _seeded(seed, lambda: Updates(trainer)),
-            compute_loss=self._loss_of_update,
             clip_grad_norm=args.max_grad_norm or None,
             autocast=accelerator.autocast if accelerator.native_amp else None,
             grad_scaler=accelerator.scaler,
             seed=seed,
-            vectorise=vectorise,
             stateful=stateful,
+            vectorise=False,  # a trainer's own step trains one run at a time
             ranks=ranks,
         )
         # A subclass may hold a loss, centres, counters: whatever is not the trainer's own.
@@ -100,19 +95,6 @@ class TrainerTrainable(TorchTrainable):
         with _replaced_backward(self._trainer, when_all_are_here):
             yield
 
-    def _loss_of_update(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the loss of an update, or of a held-out batch, with its graph: for lanes."""
-        trainer = self._trainer
-        if not isinstance(batch, Update):
-            loss: Tensor = trainer.prediction_step(model, batch, prediction_loss_only=True)[0]
-            return loss
-        losses: list[Tensor] = []
-        trainer.current_gradient_accumulation_steps = len(batch.batches)
-        with _replaced_backward(trainer, losses.append):
-            for inputs in batch.batches:
-                trainer.training_step(model, inputs, batch.items)
-        return torch.stack(losses).sum()
-
 
 class EvaluatedTrainerTrainable(TrainerTrainable):
     """A :class:`TrainerTrainable` with an ``eval_dataset``."""
@@ -120,7 +102,6 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
     def __init__(self, trainer: Trainer, *, seed: int = 0, **options: Any) -> None:
         super().__init__(trainer, seed=seed, **options)
         self._loaders = [trainer.get_eval_dataloader(name) for name in _eval_names(trainer)]
-        self._held_out = BatchStream(self._held_out_batches, seed, name="eval_dataset")
 
     def evaluate(self) -> HeldOut:
         """Return the trainer's own evaluation loss; of several data sets, per example."""
@@ -144,9 +125,6 @@ class EvaluatedTrainerTrainable(TrainerTrainable):
         finally:
             random.restore()
         return HeldOut(self._ranks.mean(total / weight if weight else math.nan))
-
-    def _held_out_batches(self) -> Iterator[Any]:
-        return itertools.chain.from_iterable(self._loaders)
 
 
 def trainer_trainable(trainer: Trainer, **options: Any) -> TrainerTrainable:

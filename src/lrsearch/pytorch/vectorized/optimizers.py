@@ -1,8 +1,8 @@
-"""torch's optimizers for many lanes: the same update, with a learning rate for each lane.
+"""torch's optimizers for batched trials: the same step, with a learning rate for each trial.
 
 Every function here repeats, line by line, what torch's own optimizer of that name does to one
-net; parameters, gradients and state have the lanes as their first axis. An update is the
-lane's learning rate times a direction that does not depend on it, so one call moves all lanes.
+model; parameters, gradients and state have the trials as their first axis. A step is the
+trial's learning rate times a direction that does not depend on it, so one call moves all trials.
 
 Sources: I. Sutskever et al., "On the importance of initialization and momentum in deep
 learning", ICML 2013 (SGD); D. Kingma, J. Ba, arXiv 1412.6980 (Adam); I. Loshchilov, F. Hutter,
@@ -23,6 +23,7 @@ __all__ = ["RULES", "Rule", "Tensors"]
 
 Options = dict[str, Any]
 Tensors = list[Tensor]
+Slots = dict[str, Tensors]
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class Rule:
     Attributes:
         slots: ``slots(options)`` names the tensors that it keeps for each parameter, with
             the value that fills them at the start.
-        update: ``update(options, age, parameters, gradients, slots, rates)`` changes the
-            parameters and the slots; ``age`` counts the updates made before, ``rates`` are
-            the lanes' learning rates, one view per parameter, ``(lanes, 1, ...)``.
+        step: ``step(options, age, parameters, gradients, slots, rates)`` changes the
+            parameters and the slots; ``age`` counts the steps made before, ``rates`` are
+            the trials' learning rates, one view per parameter, ``(trials, 1, ...)``.
             Gradients are never written to: they may share memory.
     """
 
     slots: Callable[[Options], dict[str, float]]
-    update: Callable[[Options, int, Tensors, Tensors, dict[str, Tensors], Tensors], None]
+    step: Callable[[Options, int, Tensors, Tensors, Slots, Tensors], None]
 
 
 def _sgd_slots(options: Options) -> dict[str, float]:
@@ -51,7 +52,7 @@ def _sgd(
     age: int,
     parameters: Tensors,
     gradients: Tensors,
-    slots: dict[str, Tensors],
+    slots: Slots,
     rates: Tensors,
 ) -> None:
     direction = _with_decay(options, parameters, gradients)
@@ -79,7 +80,7 @@ def _adam(
     age: int,
     parameters: Tensors,
     gradients: Tensors,
-    slots: dict[str, Tensors],
+    slots: Slots,
     rates: Tensors,
 ) -> None:
     if options.get("decoupled_weight_decay"):
@@ -92,10 +93,20 @@ def _adam(
     torch._foreach_addcmul_(parameters, move(options, age + 1, gradients, slots), rates)
 
 
-def _adam_move(
-    options: Options, step: int, gradients: Tensors, slots: dict[str, Tensors]
-) -> Tensors:
-    """Update the moments and return the step at learning rate one."""
+def _adamw(
+    options: Options,
+    age: int,
+    parameters: Tensors,
+    gradients: Tensors,
+    slots: Slots,
+    rates: Tensors,
+) -> None:
+    options = {**options, "decoupled_weight_decay": True}
+    _adam(options, age, parameters, gradients, slots, rates)
+
+
+def _adam_move(options: Options, step: int, gradients: Tensors, slots: Slots) -> Tensors:
+    """Update the moments and return the move at learning rate one."""
     beta1, beta2 = (float(beta) for beta in options["betas"])
     mean, square = slots["exp_avg"], slots["exp_avg_sq"]
     torch._foreach_lerp_(mean, gradients, 1.0 - beta1)
@@ -120,10 +131,8 @@ def _fuses(gradients: Tensors) -> bool:
     )
 
 
-def _adam_move_fused(
-    options: Options, step: int, gradients: Tensors, slots: dict[str, Tensors]
-) -> Tensors:
-    """The same in one pass over memory: parameters that start at zero end at the step."""
+def _adam_move_fused(options: Options, step: int, gradients: Tensors, slots: Slots) -> Tensors:
+    """The same in one pass over memory: parameters that start at zero end at the move."""
     move = [torch.zeros_like(gradient) for gradient in gradients]
     count = torch.full((), float(step), device=gradients[0].device)
     torch._fused_adam_(
@@ -156,7 +165,7 @@ def _rmsprop(
     age: int,
     parameters: Tensors,
     gradients: Tensors,
-    slots: dict[str, Tensors],
+    slots: Slots,
     rates: Tensors,
 ) -> None:
     gradients = _with_decay(options, parameters, gradients)
@@ -187,7 +196,7 @@ def _adagrad(
     age: int,
     parameters: Tensors,
     gradients: Tensors,
-    slots: dict[str, Tensors],
+    slots: Slots,
     rates: Tensors,
 ) -> None:
     gradients = _with_decay(options, parameters, gradients)
@@ -208,18 +217,6 @@ def _with_decay(options: Options, parameters: Tensors, gradients: Tensors) -> Te
     if decay := options["weight_decay"]:
         return list(torch._foreach_add(gradients, parameters, alpha=decay))
     return gradients
-
-
-def _adamw(
-    options: Options,
-    age: int,
-    parameters: Tensors,
-    gradients: Tensors,
-    slots: dict[str, Tensors],
-    rates: Tensors,
-) -> None:
-    options = {**options, "decoupled_weight_decay": True}
-    _adam(options, age, parameters, gradients, slots, rates)
 
 
 RULES: dict[type[torch.optim.Optimizer], Rule] = {

@@ -1,9 +1,8 @@
-"""The nets that lanes are measured on, and the ways to train several copies of them."""
+"""The nets that batched trials are measured on, and the ways to train several copies of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
-from lrsearch.pytorch.lanes import TorchLanes
-from lrsearch.pytorch.lanes.compiled import compiled
-from lrsearch.pytorch.lanes.lowering import Lowering
-from lrsearch.pytorch.lanes.simplify import simplified
-from lrsearch.pytorch.lanes.tape import record
 from lrsearch.pytorch.trainable import TorchTrainable
+from lrsearch.pytorch.vectorized import BatchedTrials
+from lrsearch.pytorch.vectorized.gradients import Objective, traced
 
 Action = Callable[[], object]
 LR = 1e-5  # nothing diverges or is learned by heart: only the time counts
@@ -79,22 +75,22 @@ def trainable(net: Net, optimizer: str) -> TorchTrainable:
     return TorchTrainable(model, made, net.loss, net.batches(), vectorise=True)
 
 
-def lanes_step(net: Net, optimizer: str, lanes: int) -> tuple[Action, TorchLanes]:
-    """One update of all lanes; the group must be closed."""
-    group = trainable(net, optimizer).lanes(lanes, 1000)
+def batched_step(net: Net, optimizer: str, trials: int) -> tuple[Action, BatchedTrials]:
+    """One step of all trials; the group must be closed."""
+    group = trainable(net, optimizer).lanes(trials, 1000)
     if group is None:
-        raise RuntimeError("these nets can be trained in lanes")
-    lrs = [LR] * lanes
+        raise RuntimeError("these nets can be batched")
+    lrs = [LR] * trials
     for _ in range(4):
         group.step(lrs)
     return lambda: group.step(lrs), group
 
 
-def bare_steps(net: Net, optimizer: str, lanes: int) -> Action:
-    """One update of as many separate nets, in the shortest training loop there is."""
+def bare_steps(net: Net, optimizer: str, trials: int) -> Action:
+    """One step of as many separate nets, in the shortest training loop there is."""
     batches = net.batches()
     runs = []
-    for _ in range(lanes):
+    for _ in range(trials):
         model = net.model()
         runs.append((model, OPTIMIZERS[optimizer](model.parameters())))
 
@@ -112,26 +108,26 @@ def bare_steps(net: Net, optimizer: str, lanes: int) -> Action:
     return update
 
 
-def trainable_steps(net: Net, optimizer: str, lanes: int) -> Action:
-    """One update of as many separate trainables: what a search does without lanes."""
-    runs = [trainable(net, optimizer) for _ in range(lanes)]
+def trainable_steps(net: Net, optimizer: str, trials: int) -> Action:
+    """One step of as many separate trainables: what a search does sequentially."""
+    runs = [trainable(net, optimizer) for _ in range(trials)]
     return lambda: [run.step(LR) for run in runs]
 
 
-def roofline(net: Net, lanes: int, turned: bool) -> Action:
+def roofline(net: Net, trials: int, turned: bool) -> Action:
     """The matrix products of one update, forward and backward, on tensors that lie ready.
 
     ``turned``: with the examples along the last axis, else along the one before.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     for number, (fan_in, fan_out) in enumerate(zip(net.sizes[:-1], net.sizes[1:], strict=True)):
-        weight = torch.randn(lanes, fan_out, fan_in)
+        weight = torch.randn(trials, fan_out, fan_in)
         if turned:
-            x, g = torch.randn(lanes, fan_in, net.batch), torch.randn(lanes, fan_out, net.batch)
+            x, g = torch.randn(trials, fan_in, net.batch), torch.randn(trials, fan_out, net.batch)
             pairs += [(weight, x), (g, x.mT)]
             pairs += [(weight.mT, g)] if number else []
         else:
-            x, g = torch.randn(lanes, net.batch, fan_in), torch.randn(lanes, net.batch, fan_out)
+            x, g = torch.randn(trials, net.batch, fan_in), torch.randn(trials, net.batch, fan_out)
             pairs += [(x, weight.mT), (g.mT, x)]
             pairs += [(g, weight)] if number else []
     return lambda: [torch.bmm(one, other) for one, other in pairs]
@@ -140,62 +136,57 @@ def roofline(net: Net, lanes: int, turned: bool) -> Action:
 # ------------------------------------------------------------- ways to get the gradients
 
 
-def ways(net: Net, lanes: int) -> dict[str, Action]:
-    """Losses and gradients of all lanes, without the update, computed in several ways."""
+def ways(net: Net, trials: int) -> dict[str, Action]:
+    """Losses and gradients of all trials, without the update, computed in several ways."""
     model = net.model()
-    inputs, targets = net.batches()[0]
-    names = [name for name, _ in model.named_parameters()]
-    leaves = [p.detach().repeat(lanes, *[1] * p.ndim).requires_grad_() for p in model.parameters()]
-    ones = torch.ones(lanes)
-
-    def loss(parameters: dict[str, Tensor], turned: bool, x: Tensor, y: Tensor) -> Tensor:
-        with Lowering() if turned else nullcontext():
-            return net.loss(functional_call(model, parameters, (x,)), y)
-
-    def forward_only(turned: bool, x: Tensor, y: Tensor) -> list[Tensor]:
-        def of_lane(parameters: dict[str, Tensor]) -> Tensor:
-            return loss(parameters, turned, x, y)
-
-        losses = vmap(of_lane)(dict(zip(names, leaves, strict=True)))
-        return [losses, *torch.autograd.grad(losses, leaves, ones)]
+    inputs, targets = batch = net.batches()[0]
+    repeated = {n: p.detach().repeat(trials, *[1] * p.ndim) for n, p in model.named_parameters()}
+    leaves = {name: parameter.requires_grad_() for name, parameter in repeated.items()}
+    objective = Objective(model, lambda m, both: net.loss(m(both[0]), both[1]))
 
     def of_gradient() -> object:
-        both = grad_and_value(lambda p: loss(p, False, inputs, targets))
-        stacked = {name: leaf.detach() for name, leaf in zip(names, leaves, strict=True)}
-        return vmap(both)(stacked)
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            return net.loss(functional_call(model, parameters, (inputs,)), targets)
 
-    def taped(turned: bool, simple: bool) -> Action:
-        batch = [inputs, targets]
-        _, program = record(lambda: forward_only(turned, *batch), batch, [ones])
-        with torch.inference_mode():
-            replay = compiled(simplified(program) if simple else program)
+        return vmap(grad_and_value(loss))({name: leaf.detach() for name, leaf in leaves.items()})
 
-        def run() -> object:
+    def by_trace(layouts: bool, shortened: bool) -> Action:
+        def step(*tensors: Tensor) -> list[Tensor | None]:
+            parameters = dict(zip(leaves, tensors, strict=False))
+            x, y = tensors[len(leaves) :]
+            found = objective.gradients(parameters, {}, {}, (x, y), layouts)
+            return [found.losses, *found.gradients]
+
+        given = [*leaves.values(), inputs, targets]
+        run = traced(step, given, len(leaves) if shortened else None)
+
+        def action() -> object:
             with torch.inference_mode():
-                return replay(inputs, targets)
+                return run(*given)
 
-        return run
+        return action
 
     return {
         "vmap of grad_and_value": of_gradient,
-        "forward vmap, one backward": lambda: forward_only(False, inputs, targets),
-        "its tape": taped(turned=False, simple=False),
-        "its tape, simplified": taped(turned=False, simple=True),
-        "the tape of the turned layout, simplified": taped(turned=True, simple=True),
+        "forward vmap, one backward": lambda: objective.gradients(leaves, {}, {}, batch),
+        "its trace": by_trace(layouts=False, shortened=False),
+        "its trace, shortened": by_trace(layouts=False, shortened=True),
+        "the trace with feature-major layouts": by_trace(layouts=True, shortened=False),
+        "the trace with feature-major layouts, shortened": by_trace(layouts=True, shortened=True),
     }
 
 
 # --------------------------------------------------------------- ways to make the update
 
 
-def updates(net: Net, lanes: int) -> dict[str, Action]:
-    """SGD with a learning rate per lane on ready gradients, in several memory layouts."""
+def updates(net: Net, trials: int) -> dict[str, Action]:
+    """SGD with a learning rate per trial on ready gradients, in several memory layouts."""
     shapes = [tuple(p.shape) for p in net.model().parameters()]
-    parameters = [torch.randn(lanes, *shape) for shape in shapes]
-    gradients = [torch.randn(lanes, *shape) for shape in shapes]
-    rates = torch.full((lanes,), LR)
+    parameters = [torch.randn(trials, *shape) for shape in shapes]
+    gradients = [torch.randn(trials, *shape) for shape in shapes]
+    rates = torch.full((trials,), LR)
     views = [rates.view(-1, *[1] * len(shape)) for shape in shapes]
-    rows = torch.cat([p.reshape(lanes, -1) for p in parameters], 1)
+    rows = torch.cat([p.reshape(trials, -1) for p in parameters], 1)
     row_gradients = torch.empty_like(rows)
     line = torch.cat([p.reshape(-1) for p in parameters])
     line_gradients = torch.empty_like(line)
@@ -208,7 +199,7 @@ def updates(net: Net, lanes: int) -> dict[str, Action]:
             parameter.addcmul_(gradient, rate, value=-1.0)
 
     def by_rows() -> None:
-        torch.cat([g.reshape(lanes, -1) for g in gradients], 1, out=row_gradients)
+        torch.cat([g.reshape(trials, -1) for g in gradients], 1, out=row_gradients)
         rows.addcmul_(row_gradients, rates.unsqueeze(1), value=-1.0)
 
     def in_line() -> None:
@@ -227,7 +218,7 @@ def updates(net: Net, lanes: int) -> dict[str, Action]:
         "_foreach_addcmul over the parameters": guarded(
             lambda: torch._foreach_addcmul_(parameters, gradients, views, value=-1.0)
         ),
-        "flat buffer (lanes, parameters), gradients gathered": guarded(by_rows),
+        "flat buffer (trials, parameters), gradients gathered": guarded(by_rows),
         "flat buffer in one line, rates spread, gradients gathered": guarded(in_line),
     }
 

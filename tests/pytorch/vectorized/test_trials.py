@@ -1,4 +1,4 @@
-"""Lanes against separate runs, side by side: same losses, lane by lane, and nothing left behind."""
+"""Batched trials against sequential ones: same losses, trial by trial, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lrsearch.core.curve import Stop
 from lrsearch.core.search import Plan, run_search
 from lrsearch.core.trainable import Evaluable, LanesFailed, ManyLanes
 from lrsearch.methods.sweep import Sweep
-from lrsearch.pytorch.lanes import TorchLanes, choice, held_out
-from lrsearch.pytorch.lanes.gradients import GradientSource
 from lrsearch.pytorch.trainable import TorchTrainable, torch_trainable
+from lrsearch.pytorch.vectorized import BatchedTrials, choose, trials
+from lrsearch.pytorch.vectorized.gradients import GradientSource
 from tests.pytorch.fingerprint import fingerprint
 from tests.pytorch.problems import CLASSES, FEATURES, data, loader, train
 
@@ -65,27 +65,28 @@ def trainable(
     )
 
 
-def in_turn(subject: TorchTrainable, lrs: list[list[float]]) -> tuple[Losses, list[float]]:
+def sequential(subject: TorchTrainable, lrs: list[list[float]]) -> tuple[Losses, list[float]]:
     """Separate runs, one after the other: the slow reference."""
     origin = subject.snapshot()
     losses, held = [], []
-    for lane in lrs:
-        losses.append([subject.step(lr) for lr in lane])
-        held.append(subject.evaluate() if isinstance(subject, Evaluable) else np.nan)
+    for trial in lrs:
+        losses.append([subject.step(lr) for lr in trial])
+        found = subject.evaluate() if isinstance(subject, Evaluable) else np.nan
+        held.append(float(getattr(found, "loss", found)))
         subject.restore(origin)
     return np.array(losses), held
 
 
 @contextmanager
-def lanes_of(subject: TorchTrainable, count: int) -> Iterator[TorchLanes]:
+def trials_of(subject: TorchTrainable, count: int) -> Iterator[BatchedTrials]:
     group = subject.lanes(count, steps=1000)
     assert group is not None, subject.why_not
     with group:
         yield group
 
 
-def together(subject: TorchTrainable, lrs: list[list[float]]) -> tuple[Losses, list[float]]:
-    with lanes_of(subject, len(lrs)) as group:
+def batched(subject: TorchTrainable, lrs: list[list[float]]) -> tuple[Losses, list[float]]:
+    with trials_of(subject, len(lrs)) as group:
         losses = [group.step(list(step)) for step in zip(*lrs, strict=True)]
         held = group.evaluate() if isinstance(subject, Evaluable) else [np.nan] * len(lrs)
     return np.array(losses).T, held
@@ -98,21 +99,21 @@ def peaks(*lrs: float) -> list[list[float]]:
 
 
 def assert_equal_to_separate_runs(
-    subject: TorchTrainable, *lrs: float, rtol: float = 2e-5, tape: bool | None = True
+    subject: TorchTrainable, *lrs: float, rtol: float = 2e-5, trace: bool | None = True
 ) -> None:
-    expected, expected_held = in_turn(subject, peaks(*lrs))
+    expected, expected_held = sequential(subject, peaks(*lrs))
     with watched_sources() as sources:
-        found, found_held = together(subject, peaks(*lrs))
+        found, found_held = batched(subject, peaks(*lrs))
     np.testing.assert_allclose(found, expected, rtol=rtol)
     np.testing.assert_allclose(found_held, expected_held, rtol=10 * rtol)
-    assert np.ptp(found[:, -1]) > 1e-4  # the lanes do differ
-    trusted = [made is not None and made.trusted for made in sources[0]._tapes.values()]
-    assert tape is None or all(trusted) is tape
+    assert np.ptp(found[:, -1]) > 1e-4  # the trials do differ
+    trusted = [made is not None and made.trusted for made in sources[0]._traces.values()]
+    assert trace is None or all(trusted) is trace
 
 
 @contextmanager
 def watched_sources() -> Iterator[list[GradientSource]]:
-    """Collect the gradient sources that lanes make."""
+    """Collect the gradient sources that trials make."""
     made: list[GradientSource] = []
     original = GradientSource.__init__
 
@@ -147,19 +148,19 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_lanes_train_as_separate_runs_do_with(name: str) -> None:
+def test_batched_trials_train_as_sequential_ones_do_with(name: str) -> None:
     assert_equal_to_separate_runs(trainable(optimizer=OPTIMIZERS[name]), 0.003, 0.01, 0.03)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_lanes_go_on_from_an_optimizer_that_was_used_before(name: str) -> None:
+def test_trials_go_on_from_an_optimizer_that_was_used_before(name: str) -> None:
     model = network()
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, loader(), 5)
     assert_equal_to_separate_runs(trainable(model, lambda _: optimizer), 0.003, 0.01, 0.03)
 
 
-def test_maximizing_lanes_climb_as_separate_runs_do() -> None:
+def test_maximizing_trials_climb_as_sequential_ones_do() -> None:
     def maximize(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=1e-3, maximize=True)
 
@@ -167,7 +168,7 @@ def test_maximizing_lanes_climb_as_separate_runs_do() -> None:
 
 
 def test_adam_without_its_fused_kernel_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrsearch.pytorch.lanes.updates._fuses", lambda gradients: False)
+    monkeypatch.setattr("lrsearch.pytorch.vectorized.optimizers._fuses", lambda gradients: False)
     for name in ("adam", "amsgrad", "adamw"):
         assert_equal_to_separate_runs(trainable(optimizer=OPTIMIZERS[name]), 0.003, 0.01)
 
@@ -196,7 +197,7 @@ def test_parameters_of_one_group_may_have_been_trained_for_different_times() -> 
 # -------------------------------------------------------------------- the way a step is made
 
 
-def test_clipping_is_done_lane_by_lane() -> None:
+def test_clipping_is_done_trial_by_trial() -> None:
     for largest in (1e-3, 0.5, 1e3):
         subject = trainable(optimizer=OPTIMIZERS["momentum"], clip_grad_norm=largest)
         assert_equal_to_separate_runs(subject, 0.01, 1.0)
@@ -218,7 +219,7 @@ def test_mixed_precision_inside_the_loss_agrees_to_its_own_precision() -> None:
 
     torch.manual_seed(0)
     subject = trainable(nn.Linear(FEATURES, CLASSES), compute_loss=compute_loss)
-    assert_equal_to_separate_runs(subject, 0.01, 0.1, rtol=5e-3, tape=None)
+    assert_equal_to_separate_runs(subject, 0.01, 0.1, rtol=5e-3, trace=None)
 
 
 def test_double_precision_stays_double() -> None:
@@ -235,7 +236,7 @@ def test_a_scheduler_that_is_attached_changes_nothing() -> None:
     assert_equal_to_separate_runs(trainable(model, lambda _: optimizer), 0.01, 0.1)
 
 
-def test_lanes_begin_in_the_middle_of_a_run_where_the_single_run_stands() -> None:
+def test_trials_begin_in_the_middle_of_a_run_where_the_single_run_stands() -> None:
     subject = trainable()
     for _ in range(7):
         subject.step(0.05)
@@ -245,7 +246,7 @@ def test_lanes_begin_in_the_middle_of_a_run_where_the_single_run_stands() -> Non
 def test_without_held_out_data_there_is_nothing_to_evaluate() -> None:
     subject = trainable(val_loader=None)
     assert_equal_to_separate_runs(subject, 0.01, 0.1)
-    with lanes_of(subject, 2) as group, pytest.raises(LanesFailed, match="no held-out data"):
+    with trials_of(subject, 2) as group, pytest.raises(LanesFailed, match="no held-out data"):
         group.evaluate()
 
 
@@ -352,7 +353,7 @@ def test_classes_ruled_out_by_minus_infinity_cost_nothing() -> None:
 def test_labels_outside_the_classes_are_an_error_not_a_number() -> None:
     inputs, labels = data().tensors
     subject = trainable(batches=[*[(inputs, labels)] * 5, (inputs, labels + 1)])
-    with lanes_of(subject, 2) as group:
+    with trials_of(subject, 2) as group:
         for _ in range(5):
             group.step([0.1, 0.2])
         with pytest.raises(LanesFailed, match="out of"):
@@ -362,7 +363,7 @@ def test_labels_outside_the_classes_are_an_error_not_a_number() -> None:
 # -------------------------------------------------------------------------- nothing left behind
 
 
-def test_the_trainable_is_as_it_was_while_and_after_lanes_train() -> None:
+def test_the_trainable_is_as_it_was_while_and_after_trials_are_batched() -> None:
     model = network().eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     train(model, optimizer, loader(), 3)
@@ -372,7 +373,7 @@ def test_the_trainable_is_as_it_was_while_and_after_lanes_train() -> None:
         model, optimizer, LOSS, batches, val_loader=loader(shuffle=False), vectorise=True
     )
     before = fingerprint(model, optimizer)
-    with lanes_of(subject, 3) as group:
+    with trials_of(subject, 3) as group:
         for _ in range(4):
             group.step([0.1, 0.2, 0.3])
         group.evaluate()
@@ -384,9 +385,9 @@ def test_the_trainable_is_as_it_was_while_and_after_lanes_train() -> None:
     assert fingerprint(model, optimizer) == before
 
 
-def test_single_runs_after_lanes_are_those_without_lanes() -> None:
+def test_single_runs_after_batched_trials_are_those_without_them() -> None:
     fresh, used = trainable(), trainable()
-    together(used, peaks(0.1, 0.2))
+    batched(used, peaks(0.1, 0.2))
     assert [used.step(0.1) for _ in range(5)] == [fresh.step(0.1) for _ in range(5)]
 
 
@@ -415,47 +416,44 @@ def test_an_error_in_a_step_leaves_nothing_behind() -> None:
     assert fingerprint(model, optimizer)["grads"] == before["grads"]
 
 
-def test_errors_of_the_loader_arrive_as_they_are() -> None:
+def test_errors_of_the_loader_are_those_of_a_sequential_run() -> None:
     class Broken:
         def __iter__(self) -> Iterator[Any]:
             yield from [data().tensors] * 5
             raise OSError("disk gone")
 
-    subject = trainable(batches=Broken())
-    with lanes_of(subject, 2) as group:
-        for _ in range(5):
-            group.step([0.1, 0.2])
+    for way in (True, False):
         with pytest.raises(OSError, match="disk gone"):
-            group.step([0.1, 0.2])
+            sweep(batches=Broken(), vectorise=way)
 
 
 # ------------------------------------------------------------------------------------ dropping
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_lanes_that_stay_go_on_as_if_the_others_were_never_there(at_once: bool) -> None:
+def test_trials_that_stay_go_on_as_if_the_others_were_never_there(at_once: bool) -> None:
     subject = trainable(optimizer=OPTIMIZERS["momentum"])
-    expected, held = in_turn(subject, peaks(0.01, 0.02, 0.03, 0.05))
-    with lanes_of(subject, 4) as group:
-        rows = [group.step([lane[k] for lane in peaks(0.01, 0.02, 0.03, 0.05)]) for k in range(5)]
+    expected, held = sequential(subject, peaks(0.01, 0.02, 0.03, 0.05))
+    with trials_of(subject, 4) as group:
+        rows = [group.step([trial[k] for trial in peaks(0.01, 0.02, 0.03, 0.05)]) for k in range(5)]
         np.testing.assert_allclose(np.array(rows).T, expected[:, :5], rtol=2e-5)
         group.drop([0, 2])
-        group._seconds = -1.0 if at_once else 1e9  # what a new recording seems to cost
-        rows = [group.step([lane[k] for lane in peaks(0.02, 0.05)]) for k in range(5, STEPS)]
+        group._seconds = -1.0 if at_once else 1e9  # what a new trace seems to cost
+        rows = [group.step([trial[k] for trial in peaks(0.02, 0.05)]) for k in range(5, STEPS)]
         assert group._state.count == (2 if at_once else 4)
         np.testing.assert_allclose(np.array(rows).T, expected[[1, 3], 5:], rtol=2e-5)
         np.testing.assert_allclose(group.evaluate(), [held[1], held[3]], rtol=1e-4)
         np.testing.assert_allclose(group.evaluate([1]), [held[3]], rtol=1e-4)
         group.reset()
-        rows = [group.step([lane[k] for lane in peaks(0.01, 0.02, 0.03, 0.05)]) for k in range(5)]
+        rows = [group.step([trial[k] for trial in peaks(0.01, 0.02, 0.03, 0.05)]) for k in range(5)]
         np.testing.assert_allclose(np.array(rows).T, expected[:, :5], rtol=2e-5)
 
 
-def test_a_lane_that_breaks_does_not_touch_its_neighbours() -> None:
+def test_a_trial_that_breaks_does_not_touch_its_neighbours() -> None:
     subject = trainable(optimizer=OPTIMIZERS["momentum"])
     lrs = peaks(0.01, 1e30, 0.03)
-    expected, _ = in_turn(subject, lrs)
-    found, _ = together(subject, lrs)
+    expected, _ = sequential(subject, lrs)
+    found, _ = batched(subject, lrs)
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], rtol=2e-5)
     assert not np.isfinite(found[1, -1])
 
@@ -464,14 +462,14 @@ def test_a_lane_that_breaks_does_not_touch_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("quick", [0.0, 1e9])
-def test_held_out_losses_together_and_in_turn(
+def test_held_out_losses_batched_and_one_by_one(
     quick: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held_out, "_QUICK", quick)
+    monkeypatch.setattr(trials, "_QUICK", quick)
     assert_equal_to_separate_runs(trainable(), 0.01, 0.1)
 
 
-def test_a_batch_that_cannot_be_batched_over_lanes_is_evaluated_in_turn() -> None:
+def test_a_loss_that_cannot_be_batched_is_evaluated_one_by_one() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -486,85 +484,57 @@ def test_a_batch_that_cannot_be_batched_over_lanes_is_evaluated_in_turn() -> Non
     assert_equal_to_separate_runs(trainable(Branching()), 0.01, 0.1)
 
 
-# --------------------------------------------------------------------- what a tape cannot hold
+# -------------------------------------------------------------------- what a trace cannot hold
 
 
-class Counting(nn.Module):
-    """Scales its output by how often it was called: a number that Python keeps."""
+class Scaled(nn.Module):
+    """Scales its output by a number that Python finds anew in every forward pass."""
 
-    def __init__(self, kept: str) -> None:
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.inner = network()
-        self.kept = kept
-        self.calls = 0
-        self.list = [0]
+        self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.inner(x)
-        if self.kept == "attribute":
-            self.calls += 1
-            return y * self.calls
-        if self.kept == "list":
-            self.list[0] += 1
-            return y * self.list[0]
-        if self.kept == "python":
+        if self.kind == "python":
             return y * (1.0 + random.random())
-        if self.kept == "numpy":
+        if self.kind == "numpy":
             return y * (1.0 + np.random.rand())  # noqa: NPY002
         return y * float(x.sum())
 
 
-@pytest.mark.parametrize("kept", ["python", "numpy", "item"])
-def test_what_python_decides_anew_is_decided_anew(kept: str) -> None:
-    assert_equal_to_separate_runs(trainable(Counting(kept)), 0.01, 0.03, tape=False)
+@pytest.mark.parametrize("kind", ["python", "numpy", "item"])
+def test_what_python_decides_anew_is_decided_anew(kind: str) -> None:
+    assert_equal_to_separate_runs(trainable(Scaled(kind)), 0.01, 0.03, trace=False)
 
 
-@pytest.mark.parametrize("kept", ["attribute", "list"])
-def test_a_model_that_counts_is_left_to_separate_runs(kept: str) -> None:
-    subject = trainable(Counting(kept))
-    assert subject.lanes(2, steps=1000) is None
-    assert "a step changes model." in subject.why_not
-
-
-def test_parameters_whose_gradient_comes_and_goes_are_left_to_separate_runs() -> None:
-    class Sometimes(nn.Module):
+def test_draws_that_nobody_reads_move_the_random_state_all_the_same() -> None:
+    class Wasteful(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inner = network()
-            self.extra = nn.Parameter(torch.zeros(CLASSES))
-            self.calls = 0
 
         def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
+            torch.rand(3)
             y: Tensor = self.inner(x)
-            return y + self.extra if self.calls % 8 == 0 else y
+            return y
 
-    ours, theirs = (sweep(model=Sometimes(), vectorise=way) for way in (True, False))
-    assert "a step changes model.calls" in ours.settings["lanes"]
-    assert theirs.settings["lanes"] == "in turn: vectorise=False"
+    assert_equal_to_separate_runs(trainable(Wasteful()), 0.01, 0.03, trace=None)
 
 
-def test_cuda_graphs_are_not_asked_for_where_there_is_no_gpu() -> None:
-    torch.manual_seed(0)
-    recipe = trainable(nn.Linear(FEATURES, CLASSES))._recipe()
-    with watched_sources() as sources, TorchLanes(recipe, 2, cuda_graphs=True) as group:
-        for _ in range(4):
-            group.step([0.1, 0.2])
-    assert [made.captured for made in sources[0]._tapes.values() if made] == [False]
-
-
-def test_many_shapes_of_batches_get_few_tapes() -> None:
+def test_many_shapes_of_batches_get_few_traces() -> None:
     inputs, labels = data().tensors
     batches = [(inputs[:n], labels[:n]) for n in range(8, 40)]
     subject = trainable(batches=batches)
-    expected, _ = in_turn(subject, [[0.05] * 40, [0.1] * 40])
+    expected, _ = sequential(subject, [[0.05] * 40, [0.1] * 40])
     with watched_sources() as sources:
-        found, _ = together(subject, [[0.05] * 40, [0.1] * 40])
+        found, _ = batched(subject, [[0.05] * 40, [0.1] * 40])
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert 1 <= len(sources[0]._tapes) <= 4
+    assert 1 <= len(sources[0]._traces) <= 4
 
 
-# -------------------------------------------------------------------------------- why not lanes
+# -------------------------------------------------------------------------------- why not batched
 
 
 def hooked(model: nn.Module) -> nn.Module:
@@ -597,7 +567,7 @@ REASONS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_what_cannot_be_trained_in_lanes_says_why(name: str) -> None:
+def test_what_cannot_be_batched_says_why(name: str) -> None:
     options, reason = REASONS[name]
     subject = trainable(**options)
     assert subject.lanes(4, 100) is None
@@ -618,17 +588,17 @@ def test_step_hooks_and_replaced_steps_stay_with_the_single_run() -> None:
 def test_never_means_never() -> None:
     subject = trainable(vectorise=False)
     assert subject.lanes(4, 1000) is None
-    assert subject.why_not == "vectorise=False"
+    assert subject.why_not == "batching is switched off"
 
 
 # ------------------------------------------------------------------------------------ measured
 
 
 class Clock:
-    """Lets steps take given times: of a lane alone, of all by vmap, of all from a tape."""
+    """Lets steps take given times: of one trial, of all by vmap, of all from a trace."""
 
-    def __init__(self, alone: float, vmap: float, tape: float) -> None:
-        self.seconds = {"step": alone, "rehearse": vmap, "together": tape}
+    def __init__(self, alone: float, vmap: float, trace: float) -> None:
+        self.seconds = {"step": alone, "rehearse": vmap, "together": trace}
         self.asked: list[str] = []
 
     def timed(self, action: Callable[[], object]) -> float:
@@ -642,9 +612,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float, float], Clock]:
-    def started(alone: float, vmap: float, tape: float) -> Clock:
-        made = Clock(alone, vmap, tape)
-        monkeypatch.setattr(choice, "_timed", made.timed)
+    def started(alone: float, vmap: float, trace: float) -> Clock:
+        made = Clock(alone, vmap, trace)
+        monkeypatch.setattr(choose, "_timed", made.timed)
         return made
 
     return started
@@ -653,15 +623,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float, float], Cl
 Started = Callable[[float, float, float], Clock]
 
 
-def test_lanes_are_used_when_a_few_steps_of_each_show_them_to_be_faster(clock: Started) -> None:
+def test_trials_are_batched_when_a_few_steps_of_each_show_them_to_be_faster(clock: Started) -> None:
     clock(1e-3, 10e-3, 3e-3)
     subject = trainable(vectorise=None)
-    expected, _ = in_turn(subject, peaks(0.1, 0.2, 0.3, 0.4))
-    found, _ = together(subject, peaks(0.1, 0.2, 0.3, 0.4))
+    expected, _ = sequential(subject, peaks(0.1, 0.2, 0.3, 0.4))
+    found, _ = batched(subject, peaks(0.1, 0.2, 0.3, 0.4))
     np.testing.assert_allclose(found, expected, rtol=2e-5)  # measuring left no trace in them
 
 
-def test_lanes_that_are_no_faster_are_not_used_and_not_measured_again(clock: Started) -> None:
+def test_batched_trials_that_are_no_faster_are_not_used_and_not_measured_again(
+    clock: Started,
+) -> None:
     ticking = clock(1e-3, 10e-3, 4e-3)
     subject = trainable(vectorise=None)
     before = fingerprint(subject._model, subject._optimizer)
@@ -674,12 +646,12 @@ def test_lanes_that_are_no_faster_are_not_used_and_not_measured_again(clock: Sta
     assert len(ticking.asked) == asked
 
 
-def test_lanes_that_were_faster_are_not_measured_again(clock: Started) -> None:
+def test_batched_trials_that_were_faster_are_not_measured_again(clock: Started) -> None:
     ticking = clock(10e-3, 1e-3, 1e-3)
     subject = trainable(vectorise=None)
     for count in (4, 5, 2):
         before = len(ticking.asked)
-        with lanes_of(subject, count):
+        with trials_of(subject, count):
             pass
     assert len(ticking.asked) == before
 
@@ -687,7 +659,7 @@ def test_lanes_that_were_faster_are_not_measured_again(clock: Started) -> None:
 def test_setting_up_has_to_pay_in_every_round(clock: Started) -> None:
     clock(1e-4, 2e-4, 1e-4)
     subject = trainable(vectorise=None)
-    with lanes_of(subject, 4):
+    with trials_of(subject, 4):
         pass
     assert subject.lanes(4, 2) is None
     assert "too few updates" in subject.why_not
@@ -697,16 +669,15 @@ def test_setting_up_has_to_pay_in_every_round(clock: Started) -> None:
     ("alone", "vmap", "why"),
     [(1e-3, 0.013, "small, and far slower than calls cost"), (0.1, 0.39, "heavy, and no faster")],
 )
-def test_hopeless_lanes_are_not_even_recorded(
+def test_hopeless_models_are_not_even_traced(
     alone: float, vmap: float, why: str, clock: Started
 ) -> None:
     ticking = clock(alone, vmap, 1e-9)
     assert trainable(vectorise=None).lanes(4, 1000) is None
     assert ticking.asked.count("together") == 0
-    assert ticking.asked.count("rehearse") == 2
 
 
-def test_a_heavy_model_needs_a_round_long_enough_to_pay_for_recording(clock: Started) -> None:
+def test_a_heavy_model_needs_a_round_long_enough_to_pay_for_tracing(clock: Started) -> None:
     clock(0.1, 0.3, 0.2)
     assert trainable(vectorise=None).lanes(40, 25) is not None
     clock(0.1, 3.0, 0.2)
@@ -736,7 +707,7 @@ def squares(model: nn.Module, batch: Any) -> Tensor:
     return (model(batch[0]) - nn.functional.one_hot(batch[1], CLASSES)).square().mean()
 
 
-def test_a_search_gives_the_same_curves_together_and_in_turn() -> None:
+def test_a_search_gives_the_same_curves_together_and_sequential() -> None:
     def linear() -> nn.Module:
         torch.manual_seed(0)
         return nn.Linear(FEATURES, CLASSES)
@@ -745,7 +716,7 @@ def test_a_search_gives_the_same_curves_together_and_in_turn() -> None:
         sweep(model=linear(), compute_loss=squares, vectorise=way) for way in (True, False)
     )
     assert ours.settings["lanes"] == "together"
-    assert theirs.settings["lanes"] == "in turn: vectorise=False"
+    assert theirs.settings["lanes"] == "in turn: batching is switched off"
     assert {curve.stop for curve in ours.curves} == {Stop.COMPLETED, Stop.NOT_FINITE}
     assert ours.cost.steps == theirs.cost.steps
     assert ours.lr == theirs.lr
@@ -753,11 +724,13 @@ def test_a_search_gives_the_same_curves_together_and_in_turn() -> None:
         assert (one.lane, one.stop, len(one)) == (other.lane, other.stop, len(other))
         assert len(one.evaluations) == len(other.evaluations)
         np.testing.assert_array_equal(one.lr, other.lr)
-        start = min(len(one), 20)  # rounding grows in lanes that explode
+        start = min(len(one), 20)  # rounding grows in trials that explode
         np.testing.assert_allclose(one.loss[:start], other.loss[:start], rtol=1e-3)
 
 
-def test_a_model_that_branches_on_its_data_is_searched_in_turn_and_the_result_says_so() -> None:
+def test_a_model_that_branches_on_its_data_is_searched_sequentially_and_the_result_says_so() -> (
+    None
+):
     class Branching(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -773,7 +746,7 @@ def test_a_model_that_branches_on_its_data_is_searched_in_turn_and_the_result_sa
     assert ours.curves == theirs.curves
 
 
-def test_recurrent_layers_without_a_batching_rule_are_searched_in_turn() -> None:
+def test_recurrent_layers_without_a_batching_rule_are_searched_sequential() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -790,7 +763,7 @@ def test_recurrent_layers_without_a_batching_rule_are_searched_in_turn() -> None
     assert ours.curves == theirs.curves
 
 
-def test_a_torch_trainable_has_lanes() -> None:
+def test_a_torch_trainable_can_batch_trials() -> None:
     assert isinstance(trainable(), ManyLanes)
 
 

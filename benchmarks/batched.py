@@ -1,66 +1,66 @@
-"""Many learning rates in one vectorised step, against as many separate runs.
+"""Many learning rates in one step, against as many sequential trials.
 
-``python -m benchmarks.lanes`` measures on one processor core and writes
-``benchmarks/results/lanes.json``:
+``python -m benchmarks.batched`` measures on one processor core and writes
+``benchmarks/results/batched.json``:
 
-- steps: one update of 16 and 32 lanes; the same number of separate nets in a bare training loop
-  and as trainables of this package; and the bare matrix products of the same shapes;
-- ways: the gradients of all lanes computed in five ways;
+- steps: one step of 16 and 32 batched trials; the same number of separate nets in a bare training
+  loop and as trainables of this package; and the bare matrix products of the same shapes;
+- ways: the gradients of all trials computed in six ways;
 - updates: the optimizer's update in four memory layouts;
-- rounds: whole searches on tasks of the regret benchmark, with lanes left to the measurement
+- rounds: whole searches on tasks of the regret benchmark, with batching left to the measurement
   and without.
 
 Everything compared takes turns within each repetition; ratios are taken within a repetition,
 and their medians and quartiles are given, of wall time and of processor time, which hardly
 depends on what else the machine does.
 
-``--device cuda`` measures 16 lanes against one net of a CNN, a transformer and an MLP, with and
-without CUDA graphs; without a GPU it says so and measures nothing.
+``--device cuda`` measures 16 trials against one net of a CNN, a transformer and an MLP; without a
+GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.environment import environment
-from benchmarks.lanes_tools import (
+from benchmarks.batched_tools import (
     LR,
     NETS,
     OPTIMIZERS,
     Action,
     Net,
     bare_steps,
+    batched_step,
     gpu_problems,
-    lanes_step,
     roofline,
     trainable_steps,
     updates,
     ways,
 )
+from benchmarks.environment import environment
 from benchmarks.regret.tasks import by_name
 from benchmarks.results_file import write_json
 from lrsearch.core.search import Plan, run_search
 from lrsearch.methods.sweep import Sweep
-from lrsearch.pytorch.lanes import TorchLanes
 from lrsearch.pytorch.trainable import TorchTrainable, torch_trainable
 
-LANES = (16, 32)
-TARGETS = {  # speed-up over separate runs at 16 and 32 lanes, as the project asks for
+TRIALS = (16, 32)
+PARTS = ("steps", "ways", "updates", "rounds")
+TARGETS = {  # speed-up over separate runs at 16 and 32 trials, as the project asks for
     "two-layer net 1-20-1": (9.0, 18.0),
     "logistic regression 64-10": (6.0, 9.0),
     "MLP 64-64-10": (5.0, 7.0),
 }
-ROUNDS = {  # task: updates of all lanes together
+ROUNDS = {  # task: steps of all trials together
     "sine-twolayer-sgd": 8000,
     "dimdigits-softmax-sgd": 8000,
     "digits-mlp-adam": 4800,
@@ -126,32 +126,32 @@ def ratios(
     }
 
 
-def measure_steps(net: Net, optimizer: str, lanes: int, repetitions: int) -> dict[str, Any]:
-    """One update in lanes, in separate runs, and the bare products."""
-    step, group = lanes_step(net, optimizer, lanes)
+def measure_steps(net: Net, optimizer: str, trials: int, repetitions: int) -> dict[str, Any]:
+    """One step of batched trials, of separate nets, and the bare products."""
+    step, group = batched_step(net, optimizer, trials)
     with group:
         times = in_turns(
             {
-                "lanes": (step, 50),
-                "bare loop": (bare_steps(net, optimizer, lanes), 3),
-                "trainables": (trainable_steps(net, optimizer, lanes), 3),
-                "products, examples last": (roofline(net, lanes, turned=True), 50),
-                "products, features last": (roofline(net, lanes, turned=False), 50),
+                "batched": (step, 50),
+                "bare loop": (bare_steps(net, optimizer, trials), 3),
+                "trainables": (trainable_steps(net, optimizer, trials), 3),
+                "products, examples last": (roofline(net, trials, turned=True), 50),
+                "products, features last": (roofline(net, trials, turned=False), 50),
             },
             repetitions,
         )
     last, first = times["products, examples last"], times["products, features last"]
     products = [min(pair) for pair in zip(last, first, strict=True)]
-    target = TARGETS[net.name][LANES.index(lanes)]
+    target = TARGETS[net.name][TRIALS.index(trials)]
     return {
         "net": net.name,
         "optimizer": optimizer,
-        "lanes": lanes,
+        "trials": trials,
         "microseconds": {name: microseconds(pairs) for name, pairs in times.items()},
-        "speedup_over_bare_loop": ratios(times["bare loop"], times["lanes"]),
-        "speedup_over_trainables": ratios(times["trainables"], times["lanes"]),
+        "speedup_over_bare_loop": ratios(times["bare loop"], times["batched"]),
+        "speedup_over_trainables": ratios(times["trainables"], times["batched"]),
         "target_speedup": target,
-        "step_over_products": ratios(times["lanes"], products),
+        "step_over_products": ratios(times["batched"], products),
     }
 
 
@@ -160,16 +160,16 @@ def measure_parts(
 ) -> list[dict[str, Any]]:
     rows = []
     for net in NETS:
-        for lanes in LANES:
-            actions = {name: (action, 20) for name, action in parts(net, lanes).items()}
+        for trials in TRIALS:
+            actions = {name: (action, 20) for name, action in parts(net, trials).items()}
             times = in_turns(actions, repetitions)
             found = {name: microseconds(pairs) for name, pairs in times.items()}
-            rows.append({"net": net.name, "lanes": lanes, "microseconds": found})
+            rows.append({"net": net.name, "trials": trials, "microseconds": found})
     return rows
 
 
-def measure_round(task: str, lanes: int, steps: int, repetitions: int) -> dict[str, Any]:
-    """A search that trains every lane for ``steps``, with and without lanes together."""
+def measure_round(task: str, trials: int, steps: int, repetitions: int) -> dict[str, Any]:
+    """A search that trains every trial for ``steps``, batched where that is faster and not."""
     said: dict[str, str] = {}
 
     def search(vectorise: bool | None) -> Action:
@@ -184,68 +184,72 @@ def measure_round(task: str, lanes: int, steps: int, repetitions: int) -> dict[s
                 vectorise=vectorise,
             )
             lr = float(problem.optimizer.param_groups[0]["lr"])
-            method = Sweep([lr * 10 ** (-k / lanes) for k in range(lanes)])
+            method = Sweep([lr * 10 ** (-k / trials) for k in range(trials)])
             outcome = run_search(subject, method, Plan(train_steps=steps))
             said[str(vectorise)] = str(outcome.settings["lanes"])
 
         return run
 
-    actions = {"as measured": (search(None), 1), "in turn": (search(False), 1)}
+    actions = {"as measured": (search(None), 1), "sequential": (search(False), 1)}
     times = in_turns(actions, repetitions)
     return {
         "task": task,
-        "lanes": lanes,
+        "trials": trials,
         "steps": steps,
         "decision": said["None"],
         "seconds": {name: quartiles([wall for wall, _ in pairs]) for name, pairs in times.items()},
-        "speedup": ratios(times["in turn"], times["as measured"]),
+        "speedup": ratios(times["sequential"], times["as measured"]),
     }
 
 
-def measure_cpu(repetitions: int, round_repetitions: int) -> dict[str, Any]:
+def measure_cpu(
+    repetitions: int,
+    round_repetitions: int,
+    round_trials: Sequence[int],
+    only: Sequence[str],
+) -> dict[str, Any]:
     torch.set_num_threads(1)
-    steps = []
-    for net in NETS:
-        for optimizer in OPTIMIZERS:
-            for lanes in LANES:
-                steps.append(measure_steps(net, optimizer, lanes, repetitions))
-                print_step(steps[-1])
-    rounds = []
-    for task, updates_in_all in ROUNDS.items():
-        for lanes in (4, 16):
-            steps_each = updates_in_all // lanes
-            rounds.append(measure_round(task, lanes, steps_each, round_repetitions))
-            print_round(rounds[-1])
-    return {
-        "steps": steps,
-        "ways": measure_parts(ways, repetitions),
-        "updates": measure_parts(updates, repetitions),
-        "rounds": rounds,
-    }
+    found: dict[str, Any] = {}
+    if "steps" in only:
+        found["steps"] = []
+        for net, optimizer, trials in itertools.product(NETS, OPTIMIZERS, TRIALS):
+            found["steps"].append(measure_steps(net, optimizer, trials, repetitions))
+            print_step(found["steps"][-1])
+    if "ways" in only:
+        found["ways"] = measure_parts(ways, repetitions)
+    if "updates" in only:
+        found["updates"] = measure_parts(updates, repetitions)
+    if "rounds" in only:
+        found["rounds"] = []
+        for (task, steps_in_all), trials in itertools.product(ROUNDS.items(), round_trials):
+            row = measure_round(task, trials, steps_in_all // trials, round_repetitions)
+            found["rounds"].append(row)
+            print_round(row)
+    return found
 
 
-def measure_cuda(repetitions: int, lanes: int = 16) -> dict[str, Any]:
-    lrs = [LR] * lanes
+def measure_cuda(repetitions: int, trials: int = 16) -> dict[str, Any]:
+    lrs = [LR] * trials
     rows = []
     for name, (model, batches) in gpu_problems().items():
         single = cuda_trainable(model, batches)
-        actions: dict[str, tuple[Action, int]] = {"one net": (partial(single.step, LR), 20)}
-        with ExitStack() as stack:
-            for label, graphs in (("lanes", False), ("lanes, CUDA graphs", True)):
-                recipe = cuda_trainable(model, batches)._recipe()
-                group = stack.enter_context(TorchLanes(recipe, lanes, graphs))
-                for _ in range(6):
-                    group.step(lrs)
-                actions[label] = (partial(group.step, lrs), 20)
+        group = cuda_trainable(model, batches).lanes(trials, 1000)
+        if group is None:
+            raise RuntimeError("these nets can be batched")
+        with group:
+            for _ in range(6):
+                group.step(lrs)
+            actions: dict[str, tuple[Action, int]] = {
+                "one net": (partial(single.step, LR), 20),
+                "batched": (partial(group.step, lrs), 20),
+            }
             times = in_turns(actions, repetitions)
         rows.append(
             {
                 "net": name,
-                "lanes": lanes,
+                "trials": trials,
                 "microseconds": {label: microseconds(pairs) for label, pairs in times.items()},
-                "over_one_net": {
-                    label: ratios(pairs, times["one net"]) for label, pairs in times.items()
-                },
+                "over_one_net": ratios(times["batched"], times["one net"]),
                 "target": 1.5,
             }
         )
@@ -257,14 +261,14 @@ def cuda_trainable(model: nn.Module, batches: Sequence[Any]) -> TorchTrainable:
     moved = model.to("cuda")
     data = [tuple(part.to("cuda") for part in batch) for batch in batches]
     optimizer = torch.optim.Adam(moved.parameters(), lr=LR)
-    return TorchTrainable(moved, optimizer, nn.functional.cross_entropy, data)
+    return TorchTrainable(moved, optimizer, nn.functional.cross_entropy, data, vectorise=True)
 
 
 def print_step(row: dict[str, Any]) -> None:
     times = row["microseconds"]
     print(
-        f"{row['net']:26} {row['optimizer']:5} {row['lanes']:3} lanes "
-        f"{times['lanes']['median']:8.1f} us, bare loop {times['bare loop']['median']:9.1f} us: "
+        f"{row['net']:26} {row['optimizer']:5} {row['trials']:3} trials "
+        f"{times['batched']['median']:8.1f} us, bare loop {times['bare loop']['median']:9.1f} us: "
         f"{row['speedup_over_bare_loop']['wall']['median']:5.1f} x "
         f"(target {row['target_speedup']:g}), over trainables "
         f"{row['speedup_over_trainables']['wall']['median']:5.1f} x, "
@@ -275,7 +279,7 @@ def print_step(row: dict[str, Any]) -> None:
 
 def print_round(row: dict[str, Any]) -> None:
     print(
-        f"{row['task']:30} {row['lanes']:3} lanes x {row['steps']}: "
+        f"{row['task']:30} {row['trials']:3} trials x {row['steps']}: "
         f"{row['speedup']['wall']['median']:6.2f} x ({row['decision']})",
         flush=True,
     )
@@ -286,6 +290,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repetitions", type=int, default=25)
     parser.add_argument("--round-repetitions", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
+    parser.add_argument("--round-trials", type=int, nargs="*", default=(4, 16))
     parser.add_argument("--name", default=None, help="of the JSON, without its ending")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -294,7 +300,12 @@ def main() -> None:
     if arguments.device == "cuda":
         found = measure_cuda(arguments.repetitions)
     else:
-        found = measure_cpu(arguments.repetitions, arguments.round_repetitions)
+        found = measure_cpu(
+            arguments.repetitions,
+            arguments.round_repetitions,
+            arguments.round_trials,
+            arguments.only,
+        )
     about = {
         "what": __doc__.splitlines()[0] if __doc__ else "",
         "environment": environment("lrsearch", "torch", "numpy"),
@@ -302,7 +313,7 @@ def main() -> None:
         "repetitions": arguments.repetitions,
         "round_repetitions": arguments.round_repetitions,
     }
-    name = arguments.name or ("lanes" if arguments.device == "cpu" else "lanes-cuda")
+    name = arguments.name or ("batched" if arguments.device == "cpu" else "batched-cuda")
     print(write_json(name, {**about, **found}))
 
 

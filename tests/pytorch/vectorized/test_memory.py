@@ -1,4 +1,4 @@
-"""Where there is no memory for all lanes at a time, fewer are trained together."""
+"""Where there is no memory for all trials at a time, fewer are batched."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from lrsearch.core.outcome import Outcome
 from lrsearch.core.search import Plan, run_search
 from lrsearch.core.trainable import TooManyLanes
 from lrsearch.methods.sweep import Sweep
-from lrsearch.pytorch.lanes import group as lanes
-from lrsearch.pytorch.lanes.gradients import GradientSource
-from lrsearch.pytorch.lanes.held_out import HeldOut
-from lrsearch.pytorch.lanes.state import LaneState
 from lrsearch.pytorch.trainable import TorchTrainable, torch_trainable
+from lrsearch.pytorch.vectorized import trials
+from lrsearch.pytorch.vectorized.gradients import GradientSource
+from lrsearch.pytorch.vectorized.state import StackedState
 from tests.pytorch.fingerprint import fingerprint
 from tests.pytorch.problems import OPTIMIZERS, loader, network, train
 
 LOSS = torch.nn.functional.cross_entropy
-LRS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
+LRS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # and the baseline: six trials
 ERRORS: dict[str, Callable[[], Exception]] = {
     "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
@@ -31,9 +30,9 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.fixture(autouse=True)
-def no_tapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recording the kernels of a step takes a second, and memory is asked for either way."""
-    monkeypatch.setattr("lrsearch.pytorch.lanes.gradients._TAPES", 0)
+def no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing takes a while, and memory is asked for either way."""
+    monkeypatch.setattr("lrsearch.pytorch.vectorized.gradients._TRACES", 0)
 
 
 def trainable(vectorise: bool = True) -> TorchTrainable:
@@ -50,7 +49,7 @@ def sweep(subject: TorchTrainable) -> Outcome:
 
 
 class Memory:
-    """Room for ``most`` lanes: with more the ``at``-th call fails, in one place of a step."""
+    """Room for ``most`` trials: with more the ``at``-th call fails, in one place of a step."""
 
     def __init__(
         self, patch: pytest.MonkeyPatch, place: str, most: int, at: int = 0, error: str = "gpu"
@@ -59,14 +58,14 @@ class Memory:
         self.refused: list[int] = []
         self.calls = 0
         if place == "building":
-            self._wrap(patch, lanes, "stacked", lambda arguments, made: made.count)
+            self._wrap(patch, trials, "stacked", lambda arguments, made: made.count)
         elif place == "gradients":
-            count = lambda arguments, made: arguments[0]._state.count  # noqa: E731
+            count = lambda arguments, made: len(arguments[0]._own[0])  # noqa: E731
             self._wrap(patch, GradientSource, "__call__", count)
         elif place == "update":
-            self._wrap(patch, LaneState, "update", lambda arguments, made: arguments[0].count)
+            self._wrap(patch, StackedState, "step", lambda arguments, made: arguments[0].count)
         else:
-            self._wrap(patch, HeldOut, "losses", lambda arguments, made: arguments[1].count)
+            self._wrap(patch, trials._HeldOut, "losses", lambda arguments, made: arguments[1].count)
 
     def _wrap(self, patch: pytest.MonkeyPatch, owner: Any, name: str, count: Any) -> None:
         original = getattr(owner, name)
@@ -90,7 +89,7 @@ class Memory:
     [("building", 0), ("gradients", 0), ("gradients", 7), ("update", 0), ("update", 5),
      ("evaluation", 0)],
 )  # fmt: skip
-def test_half_as_many_lanes_are_trained_at_a_time(
+def test_half_as_many_trials_are_batched_at_a_time(
     place: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = sweep(trainable(vectorise=False))
@@ -98,7 +97,7 @@ def test_half_as_many_lanes_are_trained_at_a_time(
     before = fingerprint(subject._model, subject._optimizer)
     memory = Memory(monkeypatch, place, most=3, at=at)
     found = sweep(subject)
-    assert memory.refused == [5]
+    assert memory.refused == [6]
     words = "together, at most 3 at a time: OutOfMemoryError: CUDA out of memory."
     assert str(found.settings["lanes"]).startswith(words)
     for one, other in zip(found.curves, expected.curves, strict=True):
@@ -113,16 +112,16 @@ def test_any_words_for_too_little_memory_are_understood(
 ) -> None:
     memory = Memory(monkeypatch, "update", most=2, error=error)
     found = sweep(trainable())
-    assert memory.refused == [5, 3]
+    assert memory.refused == [6, 3]
     assert str(found.settings["lanes"]).startswith("together, at most 2 at a time: ")
 
 
-def test_without_memory_for_two_the_lanes_are_run_in_turn(
+def test_without_memory_for_two_the_trials_are_sequential(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     memory = Memory(monkeypatch, "update", most=1)
     found, expected = sweep(trainable()), sweep(trainable(vectorise=False))
-    assert memory.refused == [5, 3, 2]
+    assert memory.refused == [6, 3, 2]
     assert found.curves == expected.curves
     assert str(found.settings["lanes"]).startswith("in turn: OutOfMemoryError: CUDA out of")
 
@@ -142,7 +141,7 @@ def test_without_memory_for_a_single_run_the_error_is_the_users(
     assert fingerprint(model, optimizer) == before
 
 
-def test_lanes_that_cannot_fit_are_not_even_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrsearch.pytorch.lanes.support._SHARE", 0.0)
+def test_trials_that_cannot_fit_are_not_even_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrsearch.pytorch.vectorized.choose._SHARE", 0.0)
     with pytest.raises(TooManyLanes, match="4 lanes of these parameters would take"):
         trainable().lanes(4, 100)
