@@ -245,3 +245,22 @@ def test_it_is_a_value() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         result().lr = 1.0  # type: ignore[misc]
     assert isinstance(result().curves[0], Curve)
+
+
+class TestShown:
+    @pytest.mark.parametrize("kind", EVERY_KIND)
+    def test_printing_a_result_fits_in_300_characters(self, kind: Any) -> None:
+        text = repr(Result.from_outcome(EVERY_KIND[kind]))
+        assert len(text) < 300
+        assert "\n" not in text
+
+    def test_printing_names_answer_interval_status_and_steps(self) -> None:
+        text = repr(result())
+        assert text.startswith("Result(lr=0.01, low=0.001, high=0.1, status=")
+        assert f"steps={result().cost.steps})" in text
+
+    def test_a_notebook_shows_a_card_that_says_what_to_do_next(self) -> None:
+        card = result(why="<script>alert(1)</script>")._repr_html_()
+        assert "result.apply(optimizer)" in card
+        assert "<script>" not in card
+        assert len(card) < 2000

@@ -179,12 +179,7 @@ def find_lr(
         usual = checked(
             _OPTIONS, train_steps=train_steps, seed=seed, progress=progress, throw=throw
         )
-        chosen = _method(
-            method,
-            train_steps,
-            low=_either("min_lr", min_lr, "start_lr", start_lr),
-            high=_either("max_lr", max_lr, "end_lr", end_lr),
-        )
+        chosen = _method(method, train_steps, *_bounds(min_lr, max_lr, start_lr, end_lr))
         schedule = _planned(schedule, usual["train_steps"], warmup_steps)
         ranks.check_same(method=chosen, train_steps=train_steps, schedule=schedule, seed=seed)
         trainable = torch_trainable(
@@ -324,6 +319,13 @@ def _expected(method: Method, train_steps: int | None, schedule: str | Shape) ->
     budget = method.budget if isinstance(method, Race) else 1.0
     evaluations = _OF_RACE_BY_HALVES if schedule == "constant" else _OF_RACE
     return budget * (train_steps or 1), evaluations
+
+
+def _bounds(
+    min_lr: float | None, max_lr: float | None, start_lr: float | None, end_lr: float | None
+) -> tuple[float | None, float | None]:
+    low = _either("min_lr", min_lr, "start_lr", start_lr)
+    return low, _either("max_lr", max_lr, "end_lr", end_lr)
 
 
 def _either(name: str, value: float | None, alias: str, other: float | None) -> float | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result(Outcome):
     """A learning rate, its interval, its evidence, and what to do with it.
 
@@ -157,6 +157,12 @@ class Result(Outcome):
         from lrsearch.report.html import write_report
 
         return write_report(self, path)
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        from lrsearch.report.html import card
+
+        return card(self)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the result as JSON text; write it too when ``path`` is given."""

@@ -65,13 +65,6 @@ def test_the_finite_part_ends_before_the_first_broken_loss(bad: float, place: in
     assert part.lr.tolist() == list(range(1, place + 1))
 
 
-def test_a_curve_goes_on_with_a_later_one() -> None:
-    first = Curve([0.1, 0.2], [3.0, 2.0], Stop.COMPLETED, 4, ((2, 9.0),))
-    later = Curve([0.3], [50.0], Stop.DIVERGED, 4, ((3, 8.0),))
-    expected = Curve([0.1, 0.2, 0.3], [3.0, 2.0, 50.0], Stop.DIVERGED, 4, ((2, 9.0), (3, 8.0)))
-    assert first.then(later) == expected
-
-
 def test_several_updates_on_a_rung_become_their_mean_in_ascending_order() -> None:
     curve = Curve([0.2, 0.1, 0.2, 0.1, 0.1], [4.0, 1.0, 6.0, 2.0, 3.0], lane=2).by_rung()
     assert curve.lr.tolist() == [0.1, 0.2]

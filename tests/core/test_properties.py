@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from lrsearch.core.curve import Curve, Stop, final_loss, noise, smooth
 from lrsearch.core.outcome import Cost, Outcome, Status
 from lrsearch.core.schedule import SHAPES, multipliers, shape
-from lrsearch.core.search import Plan, Probe
+from lrsearch.core.search import Plan, Probe, drive
 from lrsearch.core.serialize import from_json, to_json
 from lrsearch.core.stopping import StopRule, Watch
 from lrsearch.core.suggest import suggest
@@ -78,14 +78,6 @@ def test_a_curve_equals_its_copy_and_the_finite_part_is_finite(curve: Curve) -> 
     assert part.finite() == part
     if len(part) < len(curve):
         assert not math.isfinite(curve.loss[len(part)])
-
-
-@given(first=curves(), second=curves(), third=curves())
-def test_joining_curves_does_not_depend_on_which_are_joined_first(
-    first: Curve, second: Curve, third: Curve
-) -> None:
-    assert first.then(second).then(third) == first.then(second.then(third))
-    assert len(first.then(second)) == len(first) + len(second)
 
 
 @given(curve=curves(losses=finite))
@@ -181,17 +173,15 @@ def test_a_race_on_any_losses_ends_with_a_rate_or_a_reason(
     seed: int, budget: float, steps: int, schedule: str, broken: float
 ) -> None:
     random = np.random.default_rng(seed)
-    race, plan = Race(budget=budget), Plan(steps, schedule, can_evaluate=bool(seed % 2))
-    found: dict[int, Curve] = {}
-    for _ in range(100):
-        probes = race.next_probes(found, plan)
-        if not probes:
-            break
-        for probe in probes:
-            assert all(lr >= 0.0 and math.isfinite(lr) for lr in probe.lrs)
-            assert max(probe.lrs) > 0.0
-            found[probe.lane] = _any_curve(probe, random, broken)
-    answer = race.conclude(found, plan)
+    plan = Plan(steps, schedule, can_evaluate=bool(seed % 2))
+
+    def measure(probe: Probe) -> Curve:
+        assert probe.lane < 100
+        assert all(lr >= 0.0 and math.isfinite(lr) for lr in probe.lrs)
+        assert max(probe.lrs) > 0.0
+        return _any_curve(probe, random, broken)
+
+    answer = drive(Race(budget=budget), plan, measure)
     assert answer.why
     assert (0.0 < answer.lr < math.inf) is answer.status.found
     assert math.isnan(answer.lr) or answer.low <= answer.lr <= answer.high

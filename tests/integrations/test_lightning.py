@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 import lrsearch
+from lrsearch.core.evidence import BASELINE_LR
 from lrsearch.errors import InvalidArgument, NoLearningRateFound
 from lrsearch.integrations.lightning import LearningRateSearch, apply_result, find_lr_for
 from lrsearch.integrations.lightning.package import PRIVATE
@@ -192,10 +193,11 @@ def test_the_modules_schedule_is_run_and_its_validation_ranks() -> None:
     configure = scheduled(SCHEDULERS["cosine"], "step")
     module = seeded(lambda: Validated(configure=configure))
     data = {"train_dataloaders": loader(), "val_dataloaders": loader(64)}
-    found = find(trainer(max_epochs=4), module, method=lrsearch.Sweep([0.01, 0.02]), **data)
+    method = lrsearch.Sweep([0.01, 0.02])
+    found = find(trainer(max_epochs=4), module, method=method, throw=False, **data)
     assert found.settings["schedule"] == "CosineAnnealingLR over 40 updates"
     cosine = [0.5 * (1 + math.cos(math.pi * step / 40)) for step in range(40)]
-    for curve, lr in zip(found.curves, (0.01, 0.02), strict=True):
+    for curve, lr in zip(found.curves, (0.01, 0.02, BASELINE_LR), strict=True):
         assert curve.lr.tolist() == pytest.approx([lr * value for value in cosine])
         assert [made for made, _ in curve.evaluations] == [40]
 
@@ -415,7 +417,8 @@ def test_by_hand_accumulated_batches_make_one_update() -> None:
     recorder = Recorder()
     trainer(callbacks=[recorder]).fit(seeded(EveryOther), loader())
     method = lrsearch.Sweep([0.01, 0.02])
-    found = find(trainer(), seeded(EveryOther), optimizer=0, method=method, train_steps=10)
+    options = {"method": method, "train_steps": 10, "throw": False}
+    found = find(trainer(), seeded(EveryOther), optimizer=0, **options)
     pairs = [sum(recorder.losses[i : i + 2]) / 2 for i in range(0, 20, 2)]
     assert found.curves[0].loss.tolist() == pytest.approx(pairs, rel=1e-6)
 
@@ -438,7 +441,8 @@ def test_data_of_unknown_length_need_a_planned_length() -> None:
         find(trainer(), module, train_dataloaders=endless(), method="auto")
     for options, steps in (({"train_steps": 40}, 40), ({}, 50)):
         train = trainer(max_epochs=-1, max_steps=50)
-        found = find(train, module, train_dataloaders=endless(), method="race", **options)
+        data = {"train_dataloaders": endless(), "throw": False}
+        found = find(train, module, method="race", **data, **options)
         assert found.settings["train_steps"] == steps
     assert find(trainer(), module, train_dataloaders=endless()).status.found
 

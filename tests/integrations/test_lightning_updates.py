@@ -313,7 +313,7 @@ def test_a_step_that_raises_where_training_diverged_ends_the_trial_only() -> Non
         progress=False,
         throw=False,
     )
-    fine, broken = result.curves
+    fine, broken, _ = result.curves
     assert len(fine) == 10
     assert not torch.isfinite(torch.tensor(broken.loss[-1]))
     assert result.lr == LR

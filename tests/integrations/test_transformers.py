@@ -24,6 +24,8 @@ from tests.integrations.tiny_trainers import MODELS, lora, losses, make_trainer
 
 QUICK: dict[str, Any] = {"method": RangeTest(12, 1e-5, 1e-1), "progress": False, "throw": False}
 RACE: dict[str, Any] = {"method": "race", "progress": False}
+# Batches and a run in which more is learned than their noise.
+ENOUGH: dict[str, Any] = {"per_device_train_batch_size": 16, "max_steps": 40, "learning_rate": 1e-6}
 
 
 def search(trainer: Trainer, **options: Any) -> Result:
@@ -331,7 +333,7 @@ def test_callbacks_hear_nothing_of_a_search(tmp_path: Path) -> None:
 def test_the_callback_trains_as_if_the_rate_had_been_set_by_hand(
     warmup: int, tmp_path: Path
 ) -> None:
-    options = {"warmup_steps": warmup, "learning_rate": 1e-6}
+    options = {**ENOUGH, "warmup_steps": warmup}
     trainer = make_trainer(tmp_path, **options)
     callback = LearningRateSearchCallback(trainer, **RACE)
     trainer.add_callback(callback)
@@ -346,19 +348,19 @@ def test_the_callback_trains_as_if_the_rate_had_been_set_by_hand(
 
 
 def test_applied_before_training_it_is_the_rate_of_the_training(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, learning_rate=1e-6)
+    trainer = make_trainer(tmp_path, **ENOUGH)
     result = search(trainer, **RACE)
     result.apply(trainer)
     assert trainer.args.learning_rate == result.lr
     assert trainer.optimizer is None
     trainer.train()
-    by_hand = make_trainer(tmp_path, learning_rate=result.lr)
+    by_hand = make_trainer(tmp_path, **{**ENOUGH, "learning_rate": result.lr})
     by_hand.train()
     assert losses(trainer) == losses(by_hand)
 
 
 def test_applied_after_training_it_is_the_rate_of_the_next(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer(tmp_path, **ENOUGH)
     trainer.train()
     result = search(trainer, **RACE)
     result.apply(trainer)

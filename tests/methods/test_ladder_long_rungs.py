@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lrsearch.core.curve import Curve, Stop
 from lrsearch.core.grid import Segment
-from lrsearch.core.outcome import Status
-from lrsearch.core.search import Plan
+from lrsearch.core.outcome import Outcome, Status
+from lrsearch.core.search import Plan, Probe, drive
 from lrsearch.core.suggest import suggest
 from lrsearch.errors import InvalidArgument
 from lrsearch.methods.ladder import TEXTBOOK, Ladder
 
 X = np.linspace(-3.0, 0.0, 40)
+PLAN = Plan()
 
 
 def stairs(turn: float = -0.3) -> Curve:
     """Falls twice, far apart, and rises from ``turn`` on."""
     loss = 2.0 - 1.0 / (1.0 + 10.0 ** (-8.0 * (X + 2.5))) - 0.5 / (1.0 + 10.0 ** (-8.0 * (X + 0.7)))
     return Curve(10.0**X, loss + 5.0 * np.maximum(X - turn, 0.0))
+
+
+def drive_on(ladder: Ladder, *curves: Curve, plan: Plan = PLAN) -> tuple[Outcome, list[Probe]]:
+    """Let a ladder read these curves, one after the other; and what it asked for."""
+    asked: list[Probe] = []
+
+    def measure(probe: Probe) -> Curve:
+        asked.append(probe)
+        return curves[len(asked) - 1]
+
+    return drive(ladder, plan, measure), asked
 
 
 @pytest.mark.parametrize(
@@ -38,22 +52,21 @@ def stairs(turn: float = -0.3) -> Curve:
 def test_the_longest_rung_decides_how_the_ladder_is_read(
     ladder: Ladder, plan: Plan, rule: str
 ) -> None:
-    assert ladder.conclude({0: stairs()}, plan).rule == rule
+    assert drive_on(replace(ladder, zoom=0), stairs(), plan=plan)[0].rule == rule
 
 
 def test_a_loss_that_falls_in_stairs_is_read_where_it_turns_up() -> None:
-    read = Ladder(updates=50).conclude({0: stairs()}, Plan())
+    read, _ = drive_on(Ladder(updates=50, zoom=0), stairs())
     assert read.lr == pytest.approx(10.0**-0.3, rel=0.25)
     assert suggest(stairs()).lr < 0.01  # the first fall, where the rule for short rungs looks
 
 
 def test_the_zoom_lies_around_what_the_rule_reads() -> None:
-    ladder = Ladder(updates=50, zoom=20)
-    (probe,) = ladder.next_probes({0: stairs()}, Plan())
+    _, (_, probe) = drive_on(Ladder(updates=50, zoom=20), stairs(), stairs())
     rungs = sorted(set(probe.lrs))
     assert len(rungs) == 20
     assert len(probe.lrs) == 20 * 50
-    middle = ladder.conclude({0: stairs()}, Plan()).lr
+    middle = drive_on(Ladder(updates=50, zoom=0), stairs())[0].lr
     assert rungs[0] == pytest.approx(middle / 10.0**0.5)
     assert rungs[-1] == pytest.approx(middle * 10.0**0.5)
 
@@ -62,21 +75,21 @@ def test_the_zoom_lies_around_what_the_rule_reads() -> None:
 def test_on_a_long_rung_a_burst_must_last_before_it_is_divergence(
     updates: int, patience: int
 ) -> None:
-    (probe,) = Ladder(updates=updates).next_probes({}, Plan())
+    _, (probe,) = drive_on(Ladder(updates=updates, zoom=0), stairs())
     assert probe.stop.patience == patience
 
 
 def test_the_zoom_may_show_the_end_of_the_fall_that_the_first_ladder_did_not_reach() -> None:
-    ladder = Ladder(updates=50)
+    ladder, alone = Ladder(updates=50), Ladder(updates=50, zoom=0)
     unfinished = Curve(10.0**X, 1.0 - X)
-    assert ladder.conclude({0: unfinished}, Plan()).status is Status.AT_EDGE
-    assert ladder.conclude({0: unfinished, 1: stairs()}, Plan()).status is Status.FOUND
-    assert ladder.conclude({0: unfinished, 1: unfinished}, Plan()).status is Status.AT_EDGE
+    assert drive_on(alone, unfinished)[0].status is Status.AT_EDGE
+    assert drive_on(ladder, unfinished, stairs())[0].status is Status.FOUND
+    assert drive_on(ladder, unfinished, unfinished)[0].status is Status.AT_EDGE
 
 
 def test_divergence_is_an_end_of_the_fall() -> None:
     cut = Curve(10.0**X, 1.0 - X, Stop.DIVERGED)
-    assert Ladder(updates=50).conclude({0: cut}, Plan()).status is Status.FOUND
+    assert drive_on(Ladder(updates=50, zoom=0), cut)[0].status is Status.FOUND
 
 
 def test_an_unknown_rule_is_named_with_the_known_ones() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lrsearch.core.curve import Curve
-from lrsearch.core.search import Plan, Probe, run_search
+from lrsearch.core.search import Plan, Probe, drive, run_search
 from lrsearch.methods.race import Race
 from lrsearch.methods.race_design import DESIGN, shortened_epoch
 from tests.core.toys import Judged
@@ -17,10 +17,13 @@ from tests.core.toys import Judged
 
 def probes(plan: Plan, **settings: Any) -> list[Probe]:
     """Every probe of a race whose lanes all end at losses of one valley."""
-    race, curves, asked = Race(**settings), {}, []
-    while found := race.next_probes(curves, plan):
-        asked += found
-        curves |= {probe.lane: valley(probe) for probe in found}
+    asked: list[Probe] = []
+
+    def measure(probe: Probe) -> Curve:
+        asked.append(probe)
+        return valley(probe)
+
+    drive(Race(**settings), plan, measure)
     return asked
 
 

@@ -27,7 +27,7 @@ def sweep(trainable: Any, steps: int = 40, schedule: Any = "constant", **options
 @given(
     low=st.floats(0.01, 10.0),
     factor=st.floats(1.5, 50.0),
-    steps=st.integers(2, 60),
+    steps=st.integers(10, 60),  # from fewer no fall can be told from noise
     places=st.integers(1, 6),
 )
 def test_on_a_quadratic_it_finds_two_over_the_sum_of_the_curvatures(
@@ -46,7 +46,7 @@ def test_on_a_quadratic_it_finds_two_over_the_sum_of_the_curvatures(
 
 
 @settings(max_examples=30)
-@given(lr=st.floats(1e-4, 0.19), steps=st.integers(1, 60))
+@given(lr=st.floats(1e-4, 0.19), steps=st.integers(10, 60))
 def test_the_final_loss_of_a_candidate_is_that_of_the_closed_form(lr: float, steps: int) -> None:
     problem = Judged((1.0, 10.0), start=0.7)
     outcome = sweep(problem, steps, lrs=[lr])
@@ -67,7 +67,9 @@ def test_the_best_peak_under_a_schedule_is_that_of_the_product_of_its_steps(sche
     final = 0.5 * (problem.curvature * left**2).sum(axis=1)
     assert outcome.lr == lrs[np.argmin(final)]
     assert f"{final.min():.4g}" in outcome.why
-    for curve, lr in zip(outcome.curves, lrs, strict=True):
+    *candidates, baseline = outcome.curves
+    assert baseline.role == "baseline"
+    for curve, lr in zip(candidates, lrs, strict=True):
         np.testing.assert_allclose(curve.lr, lr * shape, rtol=1e-12)
 
 
@@ -83,7 +85,7 @@ def test_without_a_held_out_loss_the_last_tenth_of_the_training_loss_decides() -
 def test_all_candidates_see_the_same_batches(seed: int) -> None:
     problem = Quadratic((1.0, 10.0), noise=0.5, seed=seed)
     sweep(problem, 30, lrs=[0.01, 0.03, 0.1])
-    batches = np.array(problem.batches).reshape(3, 30)
+    batches = np.array(problem.batches).reshape(3 + 1, 30)  # and the baseline
     assert (batches == batches[0]).all()
 
 
@@ -122,12 +124,24 @@ def test_a_held_out_loss_that_is_always_broken_is_not_blamed_on_the_lr() -> None
     assert sweep(NoHeldOut(), lrs=[0.01, 0.02]).status is Status.NOT_FINITE
 
 
-def test_candidates_that_all_end_alike_give_no_signal() -> None:
+def test_losses_that_are_the_same_whatever_the_lr_are_told_as_such() -> None:
     class Deaf(Quadratic):
         def step(self, lr: float) -> float:
             return super().step(0.0)
 
-    assert sweep(Deaf(noise=0.5), lrs=[0.1, 0.2, 0.3]).status is Status.NO_SIGNAL
+    assert sweep(Deaf(noise=0.5), lrs=[0.1, 0.2, 0.3]).status is Status.NO_EFFECT
+
+
+def test_a_sweep_costs_its_candidates_and_a_baseline() -> None:
+    outcome = sweep(Quadratic(noise=0.1), 30, lrs=[0.01, 0.03, 0.1])
+    assert outcome.cost.steps == (3 + 1) * 30
+    assert [curve.role for curve in outcome.curves] == ["candidate"] * 3 + ["baseline"]
+
+
+def test_candidates_of_which_none_beats_the_noise_give_no_signal() -> None:
+    for seed in range(5):
+        trained = Quadratic(start=0.0, noise=0.5, seed=seed)
+        assert sweep(trained, lrs=[0.01, 0.03, 0.1]).status is Status.NO_SIGNAL
 
 
 # ----------------------------------------------------------------------------------- settings

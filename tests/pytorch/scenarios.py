@@ -156,7 +156,7 @@ def held_out(rank: int, world: int, wrapper: str) -> float:
         trainable.step(0.1)
         trainable.restore(before)
         assert trainable.evaluate() == first
-        return float(first)
+        return float(first.loss)
 
 
 def diverging(rank: int, world: int, wrapper: str) -> dict[str, Any]:

@@ -176,8 +176,8 @@ def test_more_updates_than_were_recorded_are_refused() -> None:
 def test_a_sweep_on_the_recording_is_the_sweep_that_was_recorded() -> None:
     plan, sweep = Plan(40), lrsearch.Sweep(LRS.tolist())
     real = run_search(Judged((1.0, 10.0), noise=0.3), sweep, plan)
-    again = run_search(replay(Recording.of(real, initial=1.0)), sweep, plan)
-    for one, other in zip(real.curves, again.curves, strict=True):
+    again = run_search(replay(Recording.of(real, initial=5.5)), sweep, plan)
+    for one, other in zip(real.curves[:-1], again.curves[:-1], strict=True):
         assert other.loss.tolist() == one.loss.tolist()
         assert final_loss(other) == final_loss(one)
     assert again.lr == real.lr
@@ -198,7 +198,7 @@ def test_a_race_on_recorded_lengths_finds_a_rate_whose_recorded_loss_is_near_the
     ]
     initial = make().evaluate() if kind != "sine net" else None
     answer = run_search(replay(Recording.of(*sweeps, initial=initial)), race, plan)
-    losses = [final_loss(curve) for curve in sweeps[-1].curves]
+    losses = [final_loss(curve) for curve in sweeps[-1].curves if curve.role == "candidate"]
     best, start = min(losses), sweeps[-1].curves[0].loss[0]
     reached = float(np.interp(math.log(answer.lr), np.log(lrs), losses))
     assert (reached - best) / (start - best) < 0.05  # regret

@@ -194,7 +194,9 @@ def same_losses(curves: list[Curve]) -> bool:
     if steps < 2 or len(lrs) < 2:
         return False
     losses = {curve.loss[:steps].tobytes() for curve in curves}
-    return len(losses) == 1
+    # Where a training loss is cut off, the held-out losses may still differ.
+    held_out = {pair for curve in curves for pair in curve.evaluations}
+    return len(losses) == 1 and len(held_out) == len({made for made, _ in held_out})
 
 
 def _gains(trial: Curve, baseline: Curve) -> tuple[FloatArray, float]:

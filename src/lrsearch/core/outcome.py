@@ -85,7 +85,7 @@ class Cost:
     evaluation_seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """A learning rate with its interval, its evidence and its price.
 
@@ -121,6 +121,15 @@ class Outcome:
     spread: float | None = None
     noise: float | None = None
     correction: float | None = None
+
+    def __repr__(self) -> str:
+        # The curves alone would fill the screen many times.
+        numbers = ", ".join(f"{name}={getattr(self, name):.3g}" for name in ("lr", "low", "high"))
+        method = str(self.settings.get("method", self.rule))[:40]
+        return (
+            f"{type(self).__name__}({numbers}, status={self.status.name}, method={method!r}, "
+            f"steps={self.cost.steps})"
+        )
 
     @classmethod
     def of(

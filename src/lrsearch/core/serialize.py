@@ -242,7 +242,7 @@ def _curve_from_plain(content: Mapping[str, Any]) -> Curve:
         lane=_whole(content["lane"]),
         evaluations=tuple((_whole(step), _float(loss)) for step, loss in pairs),
         parts=_floats(content.get("parts", [])),
-        role=_typed(str, content.get("role", "")),
+        role=_typed(str, content["role"]),
     )
 
 

@@ -224,7 +224,8 @@ class Evidence:
             close = best + _EQUAL * max(self.start_loss - best, 0.0)
             equal = [trial for trial, loss in zip(rung, losses, strict=True) if loss <= close]
             peaks = [trial.peak for trial in equal]
-            if max(peaks) - min(peaks) >= _PLATEAU:
+            # None is close where the start itself has no finite loss.
+            if peaks and max(peaks) - min(peaks) >= _PLATEAU:
                 found |= {id(trial) for trial in equal if trial.peak > min(peaks)}
         return found
 

@@ -27,6 +27,7 @@ from lrsearch.core.suggest import RULES, Suggestion, suggest
 __all__ = ["RangeTest"]
 
 _MOST_BEYOND = 8  # short runs that may be added beyond the first ones
+_MOST_ABOVE = 4  # of them above
 _LOWEST, _HIGHEST = 1e-8, 1e4  # how far the climb goes when no bound is given
 _SHARE = 0.48  # of the steps for the climb; it mostly ends before
 _FINEST = 48  # updates of the climb at most: beyond 4 per decade it gains nothing
@@ -59,7 +60,8 @@ class RangeTest:
 
     Args:
         steps: optimizer updates in all, at least 10. Only where nothing diverges and the highest
-            learning rate is the best, runs beyond it are made too.
+            learning rate is the best, runs beyond it are made too; and below the lowest where
+            that learns about as much as the best.
         min_lr: lowest learning rate; found when ``None``.
         max_lr: highest learning rate; found when ``None``.
         rule: how a climb is read, see :func:`lrsearch.suggest`.
@@ -190,10 +192,11 @@ class RangeTest:
         reading = _reading(climb, runs)
         if reading is None or len(runs) >= _COUNT + _MOST_BEYOND:
             return []
-        above = float(reading.lrs[-1]) * 10.0**_APART
+        highest = max(float(run.lr[0]) for run in runs)
+        above = highest * 10.0**_APART
         stable = _did_no_harm(climb) and above <= (self.max_lr or math.inf)
-        if reading.best == len(reading.lrs) - 1 and stable and not reading.saturated:
-            return [above] if len(runs) < _COUNT + 1 else []
+        if reading.lrs[reading.best] == highest and stable and not reading.saturated:
+            return [above] if len(runs) < _COUNT + _MOST_ABOVE else []
         below = float(reading.lrs[0]) / 10.0**_APART
         return [below] if reading.saturated and below >= (self.min_lr or 0.0) else []
 
@@ -225,13 +228,13 @@ class RangeTest:
             return self._none(Status.NO_EFFECT)
         if not reading.significant:
             return self._none(Status.NO_SIGNAL)
-        return self._answer(reading, climb, len(runs[0]))
+        return self._answer(reading, climb, len(runs), len(runs[0]))
 
     def _none(self, status: Status, why: str | None = None) -> Suggestion:
         nan = float("nan")
         return Suggestion(nan, nan, nan, status, why or status.value, self.rule)
 
-    def _answer(self, reading: Reading, climb: Curve, updates: int) -> Suggestion:
+    def _answer(self, reading: Reading, climb: Curve, count: int, updates: int) -> Suggestion:
         best = float(reading.lrs[reading.best])
         lr = float(np.clip(10.0 ** (reading.at - _LONGER), self.min_lr, self.max_lr))
         low, high = min(float(10.0 ** reading.crossing(0.1)), lr), max(best, lr)
@@ -245,7 +248,7 @@ class RangeTest:
             high=high,
             status=Status.AT_EDGE if at_top or at_bottom else Status.FOUND,
             why=(
-                f"Of {len(reading.lrs)} runs of {updates} updates from the same start, the one "
+                f"Of {count} runs of {updates} steps from the same start, the one "
                 f"at lr {best:.2g} learned most. The average weighed by what each learned, and "
                 f"a little less as the planned run is longer, is {lr:.2g}, {abs(below):.1f} "
                 f"decades {side} it; climbing, training " + _end_in_words(climb)

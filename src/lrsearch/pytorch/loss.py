@@ -27,7 +27,7 @@ __all__ = [
 
 ComputeLoss = Callable[[nn.Module, Any], Tensor | None]  # None: the batch is passed over
 
-_PARTS = 8  # of a batch
+_PARTS = 16  # of a batch
 _WAY_OUT = "Pass compute_loss=..., a function (model, batch) -> scalar loss, for any other batch."
 
 
@@ -59,13 +59,18 @@ class PairLoss:
         return self.loss_fn(model(batch[0]), batch[1])
 
     def in_parts(self, model: nn.Module, batch: Any) -> list[float]:
-        """Return the losses of parts of a batch, or none where it cannot be cut."""
+        """Return the losses of equal parts of a batch, or none where it cannot be cut.
+
+        The parts are drawn at random, always the same: examples may lie in an order.
+        """
         try:
             output, targets = model(batch[0]), batch[1]
-            if len(output) != len(targets) or len(targets) < 2 * _PARTS:
+            size = len(targets) // _PARTS
+            if len(output) != len(targets) or size < 2:
                 return []
-            cut = (slice(first, None, _PARTS) for first in range(_PARTS))
-            return [float(self.loss_fn(output[part], targets[part])) for part in cut]
+            order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+            parts = order.to(targets.device)[: size * _PARTS].reshape(_PARTS, size)
+            return [float(self.loss_fn(output[part], targets[part])) for part in parts]
         except Exception:  # whatever a loss says to a part of a batch: it is no part then
             return []
 

@@ -101,10 +101,7 @@ class TorchTrainable:
     ) -> None:
         check_model_and_optimizer(model, optimizer)
         check_loss(loss_fn, compute_loss, train_loader)
-        check_loader("train_loader", train_loader)
-        check_scaler(grad_scaler)
-        check_stateful(stateful)
-        check_place(snapshot_to)
+        _check_beside(train_loader, grad_scaler, stateful, snapshot_to)
         self._model = model
         self._given = optimizer
         self._optimizers = optimizers_of(optimizer)
@@ -113,13 +110,11 @@ class TorchTrainable:
         self._clipping = Clipping(value=clip_grad_value, norm=clip_grad_norm)
         self._train_step = train_step
         if train_step is not None:
-            clipping = {"clip_grad_norm": clip_grad_norm, "clip_grad_value": clip_grad_value}
-            others = {"autocast": autocast, "grad_scaler": grad_scaler}
-            _check_train_step(train_step, accumulate=accumulate, **clipping, **others)
-        elif grad_scaler is None:
+            ours = (accumulate, clip_grad_norm, clip_grad_value, autocast, grad_scaler)
+            _check_train_step(train_step, *ours)
+        if train_step is None and grad_scaler is None:
             grad_scaler = scaler_of(optimizer)
         self._scaler = grad_scaler
-        # A loss may have weights, statistics and modes of its own.
         self._beside: tuple[Any, ...] = (loss_fn, compute_loss, train_step, *stateful)
         self._apart: Sequence[object] = ()  # what is not to be looked at
         # One that only train_step steps, as that of a discriminator, keeps its learning rate.
@@ -127,16 +122,14 @@ class TorchTrainable:
         self._snapshot_to = snapshot_to
         self._ranks = ranks
         self.leads = ranks.leads
-        self._seed = ranks.seed(seed)
-        self._updates = 0
+        self._seed, self._updates = ranks.seed(seed), 0
         self._start: weakref.ref[TorchSnapshot] | None = None
         self._batches = BatchStream(train_loader, ranks.seed(seed, generators_of(train_loader)))
         self._held_out: BatchStream | None = None
         self._unseen: BatchStream | None = None  # held-out batches, until one was looked at
         self._val_loss: ComputeLoss | None = None
-        self._no_lanes = ranks.why_no_lanes
-        if vectorise is False and not self._no_lanes:
-            self._no_lanes = "batching is switched off"
+        off = "batching is switched off" if vectorise is False else ""
+        self._no_lanes = ranks.why_no_lanes or off
         self._choice = Choice(self._recipe, self._trial, self._watch, vectorise is True)
         self._device = next(p for group in self._groups for p in group["params"]).device
         self._autocast = _autocast(autocast, self._device)
@@ -150,19 +143,24 @@ class TorchTrainable:
             scaler=grad_scaler,
             ranks=ranks,
         )
-        own = None if train_step is None else self._own_update(train_step)
-        self._update: Callable[[BatchStream], float] = own or self._updater
+        self._update: Callable[[BatchStream], float] = self._updater
+        if train_step is not None:
+            self._update = self._own_update(train_step)
         self._accumulate = whole("accumulate", accumulate, 1)
-        ranks.check_same(
+        self._check_same(loss_fn, compute_loss, autocast, grad_scaler)
+        self.updates_per_epoch = self._count_updates()
+
+    def _check_same(self, *given: object) -> None:
+        """Raise unless all processes were given the same."""
+        named = dict(
+            zip(("loss_fn", "compute_loss", "autocast", "grad_scaler"), given, strict=True)
+        )
+        self._ranks.check_same(
             **settings_of(*self._optimizers),
-            loss_fn=Words(name_of(loss_fn)),
-            compute_loss=Words(name_of(compute_loss)),
             accumulate=self._accumulate,
             clipping=self._clipping,
-            autocast=Words(name_of(autocast)),
-            grad_scaler=Words(name_of(grad_scaler)),
+            **{name: Words(name_of(value)) for name, value in named.items()},
         )
-        self.updates_per_epoch = self._count_updates()
 
     def _count_updates(self) -> int | None:
         """Return the updates of one pass over the data, ``None`` if it has no length."""
@@ -536,7 +534,7 @@ class EvaluatedTorchTrainable(TorchTrainable):
     def _mean_loss(self, held_out: BatchStream | None) -> HeldOut:
         assert held_out is not None
         pieces: list[tuple[float, float]] = []
-        parts: list[tuple[float, float]] = []
+        first: list[Any] = []
         passed = 0
         for batch, counts in self._ranks.rounds(held_out.one_pass(), self._batches.sample):
             found = self._grad_mode(lambda: self._held_out_loss(batch), self._model)  # noqa: B023
@@ -544,8 +542,7 @@ class EvaluatedTorchTrainable(TorchTrainable):
                 passed += 1
             elif counts:
                 pieces.append((found, batch_size(batch)))
-                if len(pieces) < _FEW_BATCHES:
-                    parts += [(loss, 1.0) for loss in self._in_parts(batch)]
+                first += [batch] * (len(pieces) < _FEW_BATCHES)
         if passed and not pieces and not self._ranks.many:
             raise InvalidArgument.of(
                 "val_loader",
@@ -557,7 +554,10 @@ class EvaluatedTorchTrainable(TorchTrainable):
         mean = self._ranks.weighted_mean(total, weight)
         if self._ranks.many:  # the processes see different batches, and must all decide alike
             return HeldOut(mean)
-        return HeldOut.of(parts if len(pieces) < _FEW_BATCHES and parts else pieces, mean)
+        few = first if len(pieces) < _FEW_BATCHES else []
+        # Afterwards: a forward pass may change what the next one sees.
+        parts = [(loss, 1.0) for batch in few for loss in self._in_parts(batch)]
+        return HeldOut.of(parts or pieces, mean)
 
     def _in_parts(self, batch: Any) -> list[float]:
         """The losses of parts of a batch: of one batch alone nobody knows how sure its loss is."""
@@ -650,10 +650,18 @@ def _check_held_out(val_loader: Any, val_loss: Any, evaluate: Any, val_batches: 
         whole("val_batches", val_batches, 1)
 
 
-def _check_train_step(train_step: Any, **given: Any) -> None:
+def _check_beside(loader: object, scaler: object, stateful: object, place: Place) -> None:
+    check_loader("train_loader", loader)
+    check_scaler(scaler)
+    check_stateful(stateful)
+    check_place(place)
+
+
+def _check_train_step(train_step: Any, *given: Any) -> None:
+    names = ("accumulate", "clip_grad_norm", "clip_grad_value", "autocast", "grad_scaler")
     if not callable(train_step) or isinstance(train_step, type):
         raise InvalidArgument.of("train_step", train_step, "a function")
-    for name, value in given.items():
+    for name, value in zip(names, given, strict=True):
         usual = 1 if name == "accumulate" else None
         if value is not None and value != usual:
             raise InvalidArgument.of(

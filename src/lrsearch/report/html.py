@@ -19,7 +19,7 @@ from lrsearch.core.serialize import write_atomically
 from lrsearch.report.console import printable
 from lrsearch.report.plot import plot
 
-__all__ = ["html_page", "write_report"]
+__all__ = ["card", "html_page", "write_report"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #d8d8d8;
@@ -97,6 +97,34 @@ def html_page(outcome: Outcome) -> str:
             "</body></html>\n",
         ]
     )
+
+
+def card(outcome: Outcome) -> str:
+    """Return a small piece of HTML for a notebook: answer, interval, why, what to do next.
+
+    Example:
+        >>> from lrsearch.core.outcome import Cost, Status
+        >>> outcome = Outcome(0.1, 0.01, 0.2, Status.FOUND, "a < b", "default", (), Cost(3, 0, 1))
+        >>> "a &lt; b" in card(outcome) and "result.apply(optimizer)" in card(outcome)
+        True
+    """
+    found = outcome.status.found
+    answer = f"{outcome.lr:.3g}" if found else "no learning rate"
+    interval = f"{outcome.low:.3g} to {outcome.high:.3g}" if found else outcome.status.name
+    next_step = "result.apply(optimizer)" if found else "result.plot()"
+    return (
+        '<div style="border:1px solid #8886;border-radius:8px;padding:.6em 1em;max-width:40em;'
+        'font-family:system-ui,sans-serif">'
+        f'<div style="opacity:.7">Learning rate</div>'
+        f'<div style="font-size:1.8em;font-weight:700">{escape(answer)}</div>'
+        f"<div>{escape(interval)}</div>"
+        f'<p style="margin:.6em 0">{escape(outcome.why)}</p>'
+        f'<code>{next_step}</code> <span style="opacity:.7">{escape(_steps(outcome))}</span></div>'
+    )
+
+
+def _steps(outcome: Outcome) -> str:
+    return f"{outcome.cost.steps} steps, {outcome.cost.seconds:.1f} s"
 
 
 def escape(text: str) -> str:

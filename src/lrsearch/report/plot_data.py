@@ -128,6 +128,9 @@ def plot_data(outcome: Outcome) -> Climb | ShortRuns | Trials:
         >>> data.points, data.broke_at
         (((0.1, 2.0),), 1.0)
     """
+    # A baseline shows what no learning rate did: it is no candidate.
+    trials = tuple(curve for curve in outcome.curves if curve.role != "baseline")
+    outcome = replace(outcome, curves=trials)
     shown, title = _drawable(outcome), _title(outcome)
     if _has_candidates(outcome):
         return replace(_trials(shown), title=title)

@@ -113,7 +113,8 @@ class Recording:
         lrs: list[float] = []
         runs = []
         for sweep in sweeps:
-            curves = sorted(sweep.curves, key=lambda curve: float(curve.lr.max()))
+            candidates = [curve for curve in sweep.curves if curve.role != "baseline"]
+            curves = sorted(candidates, key=lambda curve: float(curve.lr.max()))
             lrs = [float(curve.lr.max()) for curve in curves]
             final = [curve.evaluations[-1][1] if curve.evaluations else None for curve in curves]
             runs.append(

@@ -35,9 +35,9 @@ class ReplayTrainable:
         >>> from lrsearch.core.search import Plan, run_search
         >>> from lrsearch.methods.sweep import Sweep
         >>> from lrsearch.testing import RecordedRun
-        >>> run = RecordedRun(2, losses=[[2.5, 2.4], [2.5, 1.9], [2.5, 2.2]])
+        >>> run = RecordedRun(4, losses=[[2.5, end, end, end] for end in (2.4, 1.9, 2.2)])
         >>> trainable = ReplayTrainable(Recording([0.01, 0.1, 1.0], [run]))
-        >>> run_search(trainable, Sweep([0.01, 0.1, 1.0]), Plan(train_steps=2)).lr
+        >>> run_search(trainable, Sweep([0.01, 0.1, 1.0]), Plan(train_steps=4)).lr
         0.1
     """
 

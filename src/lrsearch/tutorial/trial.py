@@ -95,7 +95,7 @@ def compute(
 def full_runs(sweep: Sweep, seed: int, epochs: int) -> tuple[Trial, ...]:
     """Train at every candidate of ``sweep`` for the whole planned run."""
     outcome = run_search(problem(seed), sweep, plan(epochs))
-    losses = map(final_loss, outcome.curves)
+    losses = [final_loss(curve) for curve in outcome.curves if curve.role == "candidate"]
     return tuple(Trial(lr, loss) for lr, loss in zip(sweep.candidates(), losses, strict=True))
 
 
@@ -108,11 +108,12 @@ def tell(result: Trials) -> str:
         f"a held-out loss of {number(suggested.loss)}. The best of {runs} learning rates trained "
         f"for as long is {number(best.lr)}, with {number(best.loss)}: the suggestion is off by a "
         f"factor of {number(result.factor)} and loses {number(100.0 * result.regret, 2)} % of "
-        f"what could be won. {_cost(result, runs)}"
+        f"what could be won. {_cost(result, runs + 1)}"
     )
 
 
 def _cost(result: Trials, runs: int) -> str:
+    # One of them is the baseline, whose weights do not move.
     if not result.spent:
         return f"The sweep cost {runs} full runs."
     ladders = number(result.spent / result.updates, 2)

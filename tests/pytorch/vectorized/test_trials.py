@@ -624,7 +624,7 @@ Started = Callable[[float, float, float], Clock]
 
 
 def test_trials_are_batched_when_a_few_steps_of_each_show_them_to_be_faster(clock: Started) -> None:
-    clock(1e-3, 10e-3, 3e-3)
+    clock(1e-3, 10e-3, 2.5e-3)
     subject = trainable(vectorise=None)
     expected, _ = sequential(subject, peaks(0.1, 0.2, 0.3, 0.4))
     found, _ = batched(subject, peaks(0.1, 0.2, 0.3, 0.4))
@@ -680,7 +680,7 @@ def test_hopeless_models_are_not_even_traced(
 def test_a_heavy_model_needs_a_round_long_enough_to_pay_for_tracing(clock: Started) -> None:
     clock(0.1, 0.3, 0.2)
     assert trainable(vectorise=None).lanes(40, 25) is not None
-    clock(0.1, 3.0, 0.2)
+    clock(0.1, 2.4, 0.2)
     assert trainable(vectorise=None).lanes(40, 25) is None
     assert trainable(vectorise=None).lanes(40, 100) is not None
 
