@@ -24,7 +24,7 @@ def run(code: str, folder: Path, *options: str) -> str:
 
 def test_the_first_example_runs_when_pasted_into_a_file(tmp_path: Path) -> None:
     stdout = run(FIRST, tmp_path, "-W", "error")
-    assert re.search(r"runs of 2\d updates from the same start", stdout)
+    assert re.search(r"runs of 2\d steps from the same start", stdout)
     assert {path.name for path in tmp_path.iterdir()} == {
         "example.py",
         "digits.png",
@@ -34,7 +34,7 @@ def test_the_first_example_runs_when_pasted_into_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", TRAINERS, ids=["transformers", "lightning"])
 def test_the_examples_of_trainers_run_when_pasted_into_a_file(code: str, tmp_path: Path) -> None:
-    assert "planned runs" in run(code, tmp_path)
+    assert "short versions of your run" in run(code, tmp_path)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README.read_text()))))

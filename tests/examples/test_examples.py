@@ -43,7 +43,7 @@ def test_a_policy_is_searched_by_its_reward() -> None:
 def test_it_says_what_it_found(
     example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(example, "TRAIN_STEPS", 30)
+    monkeypatch.setattr(example, "TRAIN_STEPS", 200)
     result = example.main()
     said = capsys.readouterr().out
     assert said.startswith("learning rate of the ")

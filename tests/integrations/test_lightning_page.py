@@ -33,6 +33,6 @@ def run(code: str, folder: Path) -> str:
 def test_the_examples_run_one_after_the_other(tmp_path: Path) -> None:
     call, callback = (code for code in BLOCKS if "lrsearch.integrations.lightning" in code)
     stdout = run(f"{call}\n{callback}", tmp_path)
-    assert "planned runs" in stdout
+    assert "short versions of your run" in stdout
     found = stdout[stdout.rindex("{") : stdout.rindex("}")]
     assert re.match(r"\{0: 0\.\d+, 261: \S+", found), found

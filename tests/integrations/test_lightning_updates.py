@@ -308,13 +308,13 @@ def test_a_step_that_raises_where_training_diverged_ends_the_trial_only() -> Non
         module,
         train_dataloaders=loader(),
         method=lrsearch.Sweep([LR, 1e5]),
-        train_steps=10,
+        train_steps=40,
         schedule="constant",
         progress=False,
         throw=False,
     )
     fine, broken, _ = result.curves
-    assert len(fine) == 10
+    assert len(fine) == 40
     assert not torch.isfinite(torch.tensor(broken.loss[-1]))
     assert result.lr == LR
 

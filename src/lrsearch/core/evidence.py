@@ -37,9 +37,13 @@ FloatArray = npt.NDArray[np.float64]
 #: depend on each other strongly; ``benchmarks/noise.py`` counts what it takes for one in all.
 LEVEL = 5e-4
 _FEWEST = 8  # differences from which their own scatter can be judged
+_FEWEST_PER_STEP = 4  # differences from which a steady growth of them can be judged
+_PLAIN = 0.1  # share of a held-out measure that chance hardly takes from it
 _FOLLOWS = 0.3  # share of the training loss's fall that the held-out loss must make
 _ROUNDING = 1e-7  # share of a loss that single precision may get wrong
 _HUGE = 1e100  # squares of larger differences overflow
+# Student's quantile at 1 - LEVEL for 0, 1, ... degrees of freedom.
+_FEW_FREEDOMS = (math.inf, 636.6, 31.60, 12.92, 8.610, 6.869, 5.959)
 # Quantile of the normal distribution at 1 - LEVEL.
 _NORMAL = 3.2905267314919255
 
@@ -74,7 +78,8 @@ BASELINE_LR = 1e-10
 def critical_value(freedom: int) -> float:
     """Return the quantile of Student's distribution at ``1 - LEVEL``.
 
-    By the expansion in powers of one over the degrees of freedom, to 1 % from 7 on.
+    By the expansion in powers of one over the degrees of freedom, to 1 % from 7 on; from a table
+    below.
 
     Source: M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions" (1964), 26.7.5.
 
@@ -82,6 +87,8 @@ def critical_value(freedom: int) -> float:
         >>> round(critical_value(7), 1), round(critical_value(1000), 2)
         (5.4, 3.3)
     """
+    if freedom < len(_FEW_FREEDOMS):
+        return _FEW_FREEDOMS[freedom]
     z, n = _NORMAL, float(freedom)
     terms = (
         z,
@@ -97,7 +104,8 @@ def learned(trial: Curve, baseline: Curve, noise: float = 0.0) -> bool:
 
     By its held-out loss when there is one: a training loss also falls where noise is learned by
     heart. Where the scatter of the held-out data is unknown, the training loss must have fallen
-    beyond its noise, and the held-out loss with it.
+    beyond its noise, and the held-out loss with it; or, as of a measure that is no loss, the
+    held-out one by a tenth of itself.
 
     Args:
         trial: a run that may have learned.
@@ -113,6 +121,8 @@ def learned(trial: Curve, baseline: Curve, noise: float = 0.0) -> bool:
     fall = held_out_fall(trial, baseline, noise)
     if fall.significant or len(baseline.parts) == len(trial.parts) >= 2:
         return fall.significant
+    if fall.size >= _PLAIN * abs(baseline.evaluations[-1][1]) > 0.0:
+        return True
     gains, scale = _gains(trial, baseline)
     return trained and fall.size >= _FOLLOWS * scale * float(np.mean(gains))
 
@@ -123,10 +133,11 @@ def training_learned(trial: Curve, baseline: Curve) -> bool:
 
 
 def training_fall(trial: Curve, baseline: Curve) -> Fall:
-    """Compare training losses batch by batch, over the whole trial or over its second half.
+    """Compare training losses batch by batch: over the whole trial, its second half, or per step.
 
-    The half in which the fall is clearer counts. The first batch tells nothing, since no step
-    has been made before it.
+    What is clearest counts. A trial that begins to learn falls in proportion to the steps made, so
+    the differences per step scatter less than the differences. The first batch tells nothing,
+    since no step has been made before it.
 
     Args:
         trial: a run at learning rates that may move the weights.
@@ -136,6 +147,8 @@ def training_fall(trial: Curve, baseline: Curve) -> Fall:
     gains, scale = _gains(trial, baseline)
     parts = (gains, gains[len(gains) // 2 :])
     falls = [_mean_fall(part, scale) for part in parts if len(part) >= _FEWEST]
+    if len(gains) >= _FEWEST_PER_STEP:
+        falls.append(_mean_fall(gains / np.arange(1.0, len(gains) + 1.0), scale))
     return max(falls, key=_clearness, default=NOTHING)
 
 

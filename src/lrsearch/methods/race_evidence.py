@@ -194,6 +194,8 @@ class Evidence:
             shift = self._reference() - self._baseline_held_out(trial.updates)
             ends = [(end, loss + shift) for end, loss in trial.curve.evaluations if end]
             return [self._run(trial, end, loss) for end, loss in ends]
+        if not self._calm(trial):
+            return [Run(trial.peak, trial.updates, math.inf)]
         return [self._run(trial, end, *self._training_end(trial, end)) for end in trial.ends]
 
     def _run(self, trial: Trial, end: int, loss: float, error: float = 0.0) -> Run:
@@ -279,7 +281,7 @@ class Evidence:
         return {updates: self._ranks_held_out(updates) for updates in self._rungs}
 
     def _ranks_held_out(self, updates: int) -> bool:
-        rung = [trial for trial in self._rungs[updates] if not trial.broke]
+        rung = [trial for trial in self._rungs[updates] if not trial.broke and self._calm(trial)]
         if not rung or not self.can_evaluate:
             return True
         control = self._baseline_held_out(updates)
@@ -288,6 +290,13 @@ class Evidence:
         if best >= _CONFIRMS * fallen or fallen <= self.noise:
             return True
         return any(map(self._held_out_fell, rung))
+
+    def _calm(self, trial: Trial) -> bool:
+        """Whether the held-out loss rose by no more than the training loss fell: beyond is harm."""
+        if not self.can_evaluate:
+            return True
+        rise = trial.held_out - self._baseline_held_out(trial.updates)
+        return rise <= max(self._gain(trial), self.noise)
 
     def _gain(self, trial: Trial) -> float:
         """By how much training losses lie below those of the same batches before training."""
