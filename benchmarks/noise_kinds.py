@@ -143,7 +143,8 @@ class Evaluates:
     def evaluate(self) -> HeldOut:
         """Loss on the held-out data, in parts as a loader gives batches."""
         inputs, targets = self.problem.held_out
-        parts = zip(*(np.array_split(array, PARTS) for array in (inputs, targets)), strict=True)
+        count = min(PARTS, len(inputs))
+        parts = zip(*(np.array_split(array, count) for array in (inputs, targets)), strict=True)
         losses = [self.problem.loss(self.weights, *part)[0] for part in parts]
         return HeldOut.of([(loss, 1.0) for loss in losses])
 
