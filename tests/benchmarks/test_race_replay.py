@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -45,7 +46,8 @@ def test_a_replayed_race_keeps_its_budget_and_finds_a_rate_that_learns(
     records: list[Recorded], budget: float
 ) -> None:
     record = next(r for r in records if r.oracle.task == "digits-mlp-adam")
-    answer, cost = replay(budget, record)
+    answer = replay(budget, record)
+    cost = answer.cost.runs
     assert 0.5 * budget < cost < 1.25 * budget
     assert regret(record.oracle, answer.lr) < 0.2
 
@@ -66,8 +68,8 @@ def test_the_walk_returns_constants_that_are_no_worse(
 def test_no_answer_counts_as_no_training(
     records: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, _ = replay(0.3, records[0])
-    nothing = type(found)(math.nan, math.nan, math.nan, found.status, "", "race")
-    monkeypatch.setattr(race_replay, "replay", lambda *_: (nothing, 0.3))
+    found = replay(0.3, records[0])
+    nothing = dataclasses.replace(found, lr=math.nan, low=math.nan, high=math.nan)
+    monkeypatch.setattr(race_replay, "replay", lambda *_: nothing)
     rows = race_replay.figures(0.3, records[:1])
     assert np.array_equal(rows[:, 0], np.ones(len(race_replay.SHIFTS)))

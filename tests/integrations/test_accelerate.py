@@ -92,6 +92,6 @@ def test_a_search_between_two_epochs_changes_neither() -> None:
 def test_lanes_of_a_seedable_sampler_see_the_same_batches() -> None:
     parts = prepared(dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
     twice = search(parts, method=lrsearch.Sweep([1e-30, 2e-30]), train_steps=20)
-    first, second = (curve.loss.tolist() for curve in twice.curves)
+    first, second, _ = (curve.loss.tolist() for curve in twice.curves)
     assert first == pytest.approx(second, abs=1e-5)
     assert len({round(loss, 6) for loss in first}) == 20  # batches differ, and epochs too

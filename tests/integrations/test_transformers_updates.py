@@ -81,7 +81,7 @@ def test_the_held_out_loss_is_that_of_evaluate(options: dict[str, Any], tmp_path
         trainable: Any = trainer_trainable(trainer, seed=trainer.args.seed)
         for _ in range(20):
             trainable.step(1e-3)
-        found = trainable.evaluate()
+        found = trainable.evaluate().loss
     assert found == trained.evaluate()["eval_loss"]
 
 
@@ -117,6 +117,6 @@ def test_a_step_that_raises_where_training_diverged_ends_the_trial_only(tmp_path
         progress=False,
         throw=False,
     )
-    fine, broken = result.curves
+    fine, broken, _ = result.curves
     assert len(fine) == 6
     assert not torch.isfinite(torch.tensor(broken.loss[-1]))

@@ -145,10 +145,10 @@ def tried(call: Callable[..., Any], name: str, value: Any) -> str:
 
 
 @pytest.mark.filterwarnings("default")  # NumPy and torch warn of some conversions
-@pytest.mark.parametrize("count", [200, pytest.param(None, marks=pytest.mark.slow)])
-def test_nonsense_is_accepted_or_refused_by_name_before_any_training(count: int | None) -> None:
+@pytest.mark.parametrize("seed", [15])
+def test_nonsense_is_accepted_or_refused_by_name_before_any_training(seed: int) -> None:
     everything = [(call, name, n) for call, name in PLACES for n in range(len(NONSENSE))]
-    chosen = everything if count is None else random.Random(15).sample(everything, count)
+    chosen = random.Random(seed).sample(everything, 200)
     wrong = []
     for call, name, number in chosen:
         said = tried(call, name, NONSENSE[number])
