@@ -118,7 +118,8 @@ def test_the_replayed_sweep_takes_the_best_stored_run_of_its_seed() -> None:
         best = oracle.lrs[losses.index(min(losses))]
         answer = replayed_sweep(TWO_GROUPS, seed)
         assert answer.lr == pytest.approx(best)
-        assert answer.steps == TWO_GROUPS.train_steps * len(oracle.lrs)
+        # With the baseline.
+        assert answer.steps == TWO_GROUPS.train_steps * (len(oracle.lrs) + 1)
 
 
 def test_stored_runs_that_diverged_are_infinitely_bad() -> None:
