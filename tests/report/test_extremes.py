@@ -6,11 +6,9 @@ import io
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
-from lrsearch.core.curve import Curve, Stop
+from lrsearch.core.curve import Curve
 from lrsearch.core.outcome import Cost, Outcome, Status
 from lrsearch.core.serialize import from_json, to_json
 from lrsearch.report.console import result_table
@@ -18,53 +16,11 @@ from lrsearch.report.html import html_page
 
 # ------------------------------------------------------------------------ whatever can be read
 
-EXTREME = [0.0, 5e-324, 1e-300, 1e-9, 0.1, 1.0, 1e9, 1e300, 1.7e308]
-
-
-@st.composite
-def readable(draw: st.DrawFn) -> Outcome:
-    """What :func:`from_json` accepts, with numbers from everywhere."""
-    sizes = st.sampled_from(EXTREME)
-    losses = st.builds(
-        lambda x, sign: sign * x, sizes, st.sampled_from([1.0, -1.0, math.nan, math.inf])
-    )
-    rates = sizes.filter(bool)
-    curves = []
-    for lane in range(draw(st.integers(0, 4))):
-        size = draw(st.integers(0, 12))
-        lrs = draw(st.lists(sizes, min_size=size, max_size=size))
-        lrs = lrs[:1] * size if draw(st.booleans()) else lrs
-        held_out = draw(st.lists(losses, max_size=2))
-        curves.append(
-            Curve(
-                lrs,
-                draw(st.lists(losses, min_size=size, max_size=size)),
-                draw(st.sampled_from(Stop)),
-                lane,
-                tuple(enumerate(held_out, 1)),
-            )
-        )
-    low, lr, high = sorted(draw(st.tuples(rates, rates, rates)))
-    measure = st.none() | losses
-    text = st.sampled_from(["", "plain", "\ud800", "\x1b[2J", "<script>", "\0", "\u202e"])
-    return Outcome(
-        lr, low, high, draw(st.sampled_from(Status)), draw(text), draw(text), tuple(curves),
-        Cost(3, 0, draw(losses)), {"method": draw(st.sampled_from(["range", "race", "sweep", 3]))},
-        (1.0, draw(sizes)), draw(measure), draw(measure), draw(measure),
-    )  # fmt: skip
-
 
 def shown_everywhere(outcome: Outcome) -> None:
     read = from_json(to_json(outcome))
     html_page(read).encode("utf-8")
     Console(file=io.StringIO(), force_terminal=True).print(result_table(read))
-
-
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(outcome=readable())
-def test_whatever_can_be_read_can_be_plotted_and_reported(outcome: Outcome) -> None:
-    shown_everywhere(outcome)
 
 
 @pytest.mark.parametrize("method", ["range", "race"])
