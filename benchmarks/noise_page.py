@@ -22,28 +22,34 @@ def cells_of(content: Mapping[str, Any]) -> dict[tuple[str, str, bool], Cell]:
 
 def kind_table(content: Mapping[str, Any]) -> str:
     """Share of seeds with an answer, for every kind of nothing to learn."""
-    cells = cells_of(content)
+    cells, measured = cells_of(content), measured_methods(content)
     rows = [
         [
             kind.title,
             *(
                 " / ".join(_percent(cells[kind.name, method, held]) for held in (False, True))
-                for method in METHODS
+                for method in measured
             ),
         ]
         for kind in KINDS
-        if kind.best is None
+        if kind.best is None and (kind.name, measured[0], False) in cells
     ]
-    return table(["nothing to learn", *(TITLES.get(name, name) for name in METHODS)], rows)
+    return table(["nothing to learn", *(TITLES.get(name, name) for name in measured)], rows)
+
+
+def measured_methods(content: Mapping[str, Any]) -> list[str]:
+    """The methods of which there are cells."""
+    known = {cell["method"] for cell in content["cells"]}
+    return [method for method in METHODS if method in known]
 
 
 def method_table(content: Mapping[str, Any]) -> str:
     """Of every method: answers on pure noise, clear problems without one, and both widths."""
     cells, clear = cells_of(content), [kind.name for kind in KINDS if kind.best is not None]
     rows = []
-    for method in METHODS:
-        noise = {held: [cells[name, method, held] for name in PURE] for held in (False, True)}
-        plain = [cells[name, method, held] for name in clear for held in (False, True)]
+    for method in measured_methods(content):
+        noise = {held: _measured(cells, PURE, method, (held,)) for held in (False, True)}
+        plain = _measured(cells, clear, method, (False, True))
         found = sum(cell.found for cell in plain)
         rows.append(
             [
@@ -73,12 +79,22 @@ def about(content: Mapping[str, Any]) -> str:
     """How many seeds, when and with what."""
     env = content["environment"]
     cells = cells_of(content)
-    pure, other = cells["pure-noise", "range", False].seeds, cells["walk", "range", False].seeds
+    seeds = sorted({cell.seeds for cell in cells.values()})
     versions = ", ".join(f"{name} {number}" for name, number in env["versions"].items())
     return (
-        f"{pure} seeds of pure noise, {other} of everything else; measured {env['date']}, "
+        f"{' to '.join(map(str, seeds))} seeds of each; measured {env['date']}, "
         f"Python {env['python']}, {versions}."
     )
+
+
+def _measured(
+    cells: Mapping[tuple[str, str, bool], Cell],
+    kinds: Sequence[str],
+    method: str,
+    held_out: Sequence[bool],
+) -> list[Cell]:
+    wanted = ((kind, method, held) for kind in kinds for held in held_out)
+    return [cells[key] for key in wanted if key in cells]
 
 
 def _percent(cell: Cell) -> str:
