@@ -57,7 +57,7 @@ def test_text_and_table_name_the_suggestion_and_the_best() -> None:
     ]  # fmt: skip
     text = trial.tell(result)
     assert "a factor of 2 and loses 10 % of what could be won" in text
-    assert "3 full runs" in text
+    assert "4 full runs" in text
 
 
 def test_runs_that_broke_are_marked_in_the_figure() -> None:
